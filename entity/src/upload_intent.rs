@@ -1,0 +1,76 @@
+//! A permission to send the bytes of one coming version.
+
+use sea_orm::entity::prelude::*;
+
+use crate::asset::Visibility;
+use crate::{Actor, StoredFileId, Timestamp, UploadIntentId, VersionId};
+
+/// Where an upload stands. `Created` and `Received` are open, the others are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Status {
+    /// Waiting for bytes.
+    Created,
+    /// Bytes arrived and were checked.
+    Received,
+    /// It became a version.
+    Finished,
+    /// Bytes did not match what was declared.
+    Rejected,
+    /// Taken back by a client.
+    Cancelled,
+    /// Its time ran out.
+    Expired,
+}
+
+/// Why bytes were rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RejectionCode {
+    /// Another count of bytes than declared.
+    SizeMismatch,
+    /// Another SHA-256 than declared.
+    ChecksumMismatch,
+    /// The bytes are of another kind than declared.
+    ContentTypeMismatch,
+}
+
+/// A row of `upload_intents`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "upload_intents")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: UploadIntentId,
+    pub path: String,
+    pub filename: String,
+    pub declared_content_type: Option<String>,
+    pub declared_size_bytes: Option<i64>,
+    pub declared_sha256: Option<String>,
+    pub label: Option<String>,
+    pub publish: bool,
+    pub visibility: Option<Visibility>,
+    pub if_revision: Option<i64>,
+    pub status: Status,
+    pub rejection_code: Option<RejectionCode>,
+    pub rejection: Option<String>,
+    /// The stored file that the bytes become at finish; decides where they lie, from the start.
+    pub stored_file_id: StoredFileId,
+    /// Name of the storage backend that takes the bytes.
+    pub backend: String,
+    /// Set once bytes were received: which of the attempts to send them counts.
+    pub staging_key: Option<String>,
+    pub content_type: Option<String>,
+    pub received_bytes: i64,
+    pub sha256: Option<String>,
+    pub version_id: Option<VersionId>,
+    pub created_at: Timestamp,
+    pub created_by: Actor,
+    pub expires_at: Timestamp,
+    /// Set once an intent that is over has no bytes left behind.
+    pub swept_at: Option<Timestamp>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,147 @@
+//! Connections: many that read and, on SQLite, one that writes.
+
+use std::path::Path;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sea_orm::sqlx::ConnectOptions as _;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database as SeaDatabase, DatabaseConnection, DbErr};
+use sea_orm_migration::MigratorTrait;
+
+/// Connections that read, at most.
+const READERS: u32 = 8;
+
+/// The database of a library.
+pub struct Database {
+    read: DatabaseConnection,
+    write: DatabaseConnection,
+    statements: Arc<AtomicU64>,
+}
+
+impl Database {
+    /// Opens `sqlite://path` (making the file) or `postgres://…`.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn open(url: &str) -> anyhow::Result<Self> {
+        let (mut read, mut write) = match url.strip_prefix("sqlite://") {
+            Some(path) => open_sqlite(path)
+                .await
+                .with_context(|| format!("cannot open the database {path}"))?,
+            None => open_postgres(url)
+                .await
+                .context("cannot connect to the database")?,
+        };
+        let statements = Arc::new(AtomicU64::new(0));
+        for connection in [&mut read, &mut write] {
+            let count = Arc::clone(&statements);
+            connection.set_metric_callback(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        Ok(Self {
+            read,
+            write,
+            statements,
+        })
+    }
+
+    /// Brings the tables up to date.
+    ///
+    /// # Errors
+    /// When a migration fails.
+    pub async fn migrate(&self) -> anyhow::Result<()> {
+        migration::Migrator::up(&self.write, None)
+            .await
+            .context("cannot migrate the database")
+    }
+
+    /// For reading.
+    #[must_use]
+    pub const fn read(&self) -> &DatabaseConnection {
+        &self.read
+    }
+
+    /// For writing. On SQLite there is one connection, and the writer has it.
+    #[must_use]
+    pub const fn write(&self) -> &DatabaseConnection {
+        &self.write
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// What it says instead.
+    pub async fn ping(&self) -> Result<(), DbErr> {
+        self.read.execute_unprepared("SELECT 1").await.map(drop)
+    }
+
+    /// How many statements ran since it was opened.
+    #[must_use]
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
+    }
+}
+
+async fn open_sqlite(path: &str) -> anyhow::Result<(DatabaseConnection, DatabaseConnection)> {
+    if let Some(folder) = Path::new(path).parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    // SeaORM reads the path from the URL; spaces and the like have to survive that.
+    SqliteConnectOptions::from_str(&format!("sqlite://{path}"))?;
+    let options = |connections: u32, writes: bool| {
+        let mut options = ConnectOptions::new(format!("sqlite://{path}?mode=rwc"));
+        options
+            .max_connections(connections)
+            .min_connections(1)
+            .idle_timeout(None::<Duration>)
+            .max_lifetime(None::<Duration>)
+            .sqlx_logging(false)
+            .test_before_acquire(false)
+            .map_sqlx_sqlite_opts(move |sqlite| {
+                // FULL: what was acknowledged survives a loss of power.
+                sqlite
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .foreign_keys(true)
+                    .busy_timeout(Duration::from_secs(10))
+                    .statement_cache_capacity(256)
+                    .pragma("query_only", if writes { "off" } else { "on" })
+                    .optimize_on_close(writes, None)
+                    .disable_statement_logging()
+            });
+        options
+    };
+    // The writer first: it makes the file and puts it into WAL mode.
+    let write = SeaDatabase::connect(options(1, true)).await?;
+    let read = SeaDatabase::connect(options(READERS, false)).await?;
+    Ok((read, write))
+}
+
+async fn open_postgres(url: &str) -> Result<(DatabaseConnection, DatabaseConnection), DbErr> {
+    let options = |connections: u32| {
+        let mut options = ConnectOptions::new(url);
+        options
+            .max_connections(connections)
+            .min_connections(1)
+            .sqlx_logging(false)
+            .map_sqlx_postgres_opts(|postgres| {
+                // An idle transaction that holds the changelog's counter would block every other writer.
+                postgres
+                    .options([
+                        ("lock_timeout", "5s"),
+                        ("statement_timeout", "30s"),
+                        ("idle_in_transaction_session_timeout", "10s"),
+                    ])
+                    .application_name("vellum")
+            });
+        options
+    };
+    let write = SeaDatabase::connect(options(2)).await?;
+    let read = SeaDatabase::connect(options(READERS)).await?;
+    Ok((read, write))
+}

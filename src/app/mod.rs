@@ -1,0 +1,190 @@
+//! What every operation works with: the database, the store of bytes, the feed, the clock, the settings.
+//! Opened once, lent to all. Time, randomness and ids come from here.
+
+mod clock;
+mod database;
+mod signer;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use entity::UploadIntentId;
+use sea_orm::DatabaseConnection;
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use clock::Clock;
+pub use database::Database;
+pub use signer::Signer;
+pub use writer::{Job, Tx};
+
+use crate::blob::LocalStore;
+use crate::config::Config;
+use crate::feed::Feed;
+use writer::Writer;
+
+/// Hints about uploads that one who watches may be behind by.
+const ANNOUNCEMENTS: usize = 256;
+
+/// A running library. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    public_url: String,
+    database: Database,
+    store: LocalStore,
+    feed: Feed,
+    writer: Writer,
+    signer: Signer,
+    clock: Clock,
+    uploads: Semaphore,
+    announcements: broadcast::Sender<UploadIntentId>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl App {
+    /// Opens the library that `config` names: makes its folder, migrates its database, starts its feed.
+    /// `public_url` is how clients reach the server, without a trailing slash.
+    ///
+    /// # Errors
+    /// When the folder or the database cannot be used.
+    pub async fn open(config: Config, public_url: String, clock: Clock) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&config.data_dir)
+            .with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
+        let store = LocalStore::open(&config.data_dir)?;
+        let database = Database::open(&config.database_url).await?;
+        database.migrate().await?;
+        let signer = Signer::load(database.write())
+            .await
+            .context("cannot read the signing key")?;
+        let feed = Feed::open(database.read().clone())
+            .await
+            .context("cannot read the changelog")?;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(feed.clone().tail(stop.clone()));
+        let writer = Writer::start(&tasks, database.write().clone(), feed.clone(), clock.clone());
+        let uploads = Semaphore::new(config.max_concurrent_uploads);
+        let announcements = broadcast::Sender::new(ANNOUNCEMENTS);
+        let inner = Inner {
+            config,
+            public_url,
+            database,
+            store,
+            feed,
+            writer,
+            signer,
+            clock,
+            uploads,
+            announcements,
+            stop,
+            tasks,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Runs `task` until the library is closed.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Stops the feed and the background work, and waits at most `grace` for them.
+    pub async fn close(&self, grace: Duration) {
+        self.0.stop.cancel();
+        self.0.writer.close();
+        self.0.tasks.close();
+        if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("background work did not end in time");
+        }
+    }
+
+    /// Cancelled when the library closes.
+    #[must_use]
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// How clients reach the server, without a trailing slash.
+    #[must_use]
+    pub fn public_url(&self) -> &str {
+        &self.0.public_url
+    }
+
+    /// Connections for reading.
+    #[must_use]
+    pub fn read(&self) -> &DatabaseConnection {
+        self.0.database.read()
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    /// Where the bytes are.
+    #[must_use]
+    pub fn store(&self) -> &LocalStore {
+        &self.0.store
+    }
+
+    /// The changelog.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.0.feed
+    }
+
+    /// Signs URLs.
+    #[must_use]
+    pub fn signer(&self) -> &Signer {
+        &self.0.signer
+    }
+
+    /// The time, and ids made from it.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Bounds the uploads that are received at the same time.
+    #[must_use]
+    pub fn uploads(&self) -> &Semaphore {
+        &self.0.uploads
+    }
+
+    /// Tells those who watch an upload that it went on. A hint: they read the row, and look at times anyway.
+    pub fn announce(&self, id: UploadIntentId) {
+        // Nobody watching is no error.
+        let _ = self.0.announcements.send(id);
+    }
+
+    /// Hints about uploads that went on.
+    #[must_use]
+    pub fn announcements(&self) -> broadcast::Receiver<UploadIntentId> {
+        self.0.announcements.subscribe()
+    }
+
+    /// Hands a job to the writer; it is settled once its commit is durable, or was refused. False when the
+    /// library is closing.
+    pub async fn submit(&self, job: Box<dyn Job>) -> bool {
+        self.0.writer.submit(job).await
+    }
+}

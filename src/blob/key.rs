@@ -1,0 +1,63 @@
+//! Keys: the one place that decides where bytes lie. Short ASCII chosen by the server, never a user's path.
+
+use std::fmt;
+use std::str::FromStr;
+
+use entity::{StoredFileId, UploadIntentId};
+use uuid::Uuid;
+
+/// Where bytes lie for good: decided by the stored file that they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlobKey(StoredFileId);
+
+impl BlobKey {
+    /// The key of a stored file.
+    #[must_use]
+    pub const fn new(id: StoredFileId) -> Self {
+        Self(id)
+    }
+
+    /// Folder that it lies in: one of 256, by the random end of the id.
+    #[must_use]
+    pub fn shard(&self) -> String {
+        format!("{:02x}", self.0.0.as_bytes()[15])
+    }
+}
+
+impl fmt::Display for BlobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where the bytes of one attempt at an upload wait until they are finished. Each attempt has its own, so
+/// that two requests for one intent never write the same file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StagingKey {
+    /// The intent that the bytes are for.
+    pub intent: UploadIntentId,
+    /// Which attempt.
+    pub attempt: Uuid,
+}
+
+impl fmt::Display for StagingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.intent, self.attempt.simple())
+    }
+}
+
+impl FromStr for StagingKey {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let (intent, attempt) = text.split_once('.').ok_or(NotAKey)?;
+        let intent = intent.parse().map_err(|_| NotAKey)?;
+        let attempt = Uuid::try_parse(attempt).map_err(|_| NotAKey)?;
+        Ok(Self { intent, attempt })
+    }
+}
+
+/// A text that is no staging key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a staging key")]
+pub struct NotAKey;

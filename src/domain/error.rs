@@ -1,0 +1,189 @@
+//! What can go wrong, by what the caller can do about it. Knows no transport; `graphql/error.rs` and
+//! `http/error.rs` map it, and neither ever sends a cause.
+
+use std::fmt;
+use std::sync::Arc;
+
+use entity::upload_intent::RejectionCode;
+use sea_orm::DbErr;
+
+/// Result of an operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation did not happen.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The input breaks a rule; `field` names the input field (dotted below `input`).
+    #[error("{field}: {message}")]
+    BadInput {
+        /// Which input.
+        field: String,
+        /// What is wrong with it and what would do.
+        message: String,
+    },
+    /// There is no such thing, or the actor may not know of it.
+    #[error("{0}")]
+    NotFound(String),
+    /// The name is taken.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// The thing changed since the caller read it.
+    #[error("{what} is at revision {current}, not {expected}: read it again")]
+    RevisionConflict {
+        /// Which thing, e.g. `asset images/hero`.
+        what: String,
+        /// The revision that the caller had.
+        expected: i64,
+        /// The revision now; 0 when it does not exist.
+        current: i64,
+    },
+    /// An upload cannot go on; the reason decides how.
+    #[error("{message}")]
+    Upload {
+        /// Why.
+        reason: UploadError,
+        /// For people.
+        message: String,
+    },
+    /// The cursor is older than the log keeps, or from another database.
+    #[error("{0}")]
+    CursorExpired(String),
+    /// Nobody is known to ask, and somebody has to be.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The actor's role does not allow it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Too much at once.
+    #[error("{0}")]
+    RateLimited(String),
+    /// The database or the store cannot be reached now.
+    #[error("{message}")]
+    Unavailable {
+        /// For people, without the cause.
+        message: String,
+        /// For the log.
+        cause: Cause,
+    },
+    /// A fault of the server's.
+    #[error("something went wrong in the server")]
+    Internal(Cause),
+}
+
+/// Why an upload cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadError {
+    /// Its bytes did not come yet.
+    Incomplete,
+    /// Its time ran out.
+    Expired,
+    /// It was cancelled.
+    Cancelled,
+    /// Its bytes came already.
+    AlreadyReceived,
+    /// The bytes are not what was declared.
+    Rejected(RejectionCode),
+}
+
+/// What is behind an error, for the log alone.
+#[derive(Clone)]
+pub struct Cause(Arc<str>);
+
+impl Cause {
+    /// Keeps what `error` says of itself.
+    pub fn new(error: impl fmt::Display) -> Self {
+        Self(Arc::from(error.to_string()))
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error {
+    /// A broken rule on one input.
+    pub fn bad_input(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::BadInput {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+
+    /// A fault of the server's, with its cause.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        Self::Internal(Cause::new(cause))
+    }
+
+    /// An upload that cannot go on.
+    pub fn upload(reason: UploadError, message: impl Into<String>) -> Self {
+        Self::Upload {
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// The store of bytes does not answer as it should.
+    pub fn storage(cause: impl fmt::Display) -> Self {
+        Self::Unavailable {
+            message: "the storage of bytes is not available now; try again later".to_owned(),
+            cause: Cause::new(cause),
+        }
+    }
+
+    /// The stable code that clients switch on.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::BadInput { .. } => "BAD_USER_INPUT",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::AlreadyExists(_) => "ALREADY_EXISTS",
+            Self::RevisionConflict { .. } => "REVISION_CONFLICT",
+            Self::Upload { reason, .. } => reason.code(),
+            Self::CursorExpired(_) => "CURSOR_EXPIRED",
+            Self::Unauthenticated(_) => "UNAUTHENTICATED",
+            Self::Forbidden(_) => "FORBIDDEN",
+            Self::RateLimited(_) => "RATE_LIMITED",
+            Self::Unavailable { .. } => "STORAGE_UNAVAILABLE",
+            Self::Internal(_) => "INTERNAL_SERVER_ERROR",
+        }
+    }
+
+    /// What is to be logged where the error is handled; none when it is the caller's own doing.
+    #[must_use]
+    pub const fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Unavailable { cause, .. } | Self::Internal(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+impl UploadError {
+    /// The stable code that clients switch on.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Incomplete => "UPLOAD_INCOMPLETE",
+            Self::Expired => "UPLOAD_EXPIRED",
+            Self::Cancelled => "UPLOAD_CANCELLED",
+            Self::AlreadyReceived => "UPLOAD_ALREADY_RECEIVED",
+            Self::Rejected(RejectionCode::SizeMismatch) => "SIZE_MISMATCH",
+            Self::Rejected(RejectionCode::ChecksumMismatch) => "CHECKSUM_MISMATCH",
+            Self::Rejected(RejectionCode::ContentTypeMismatch) => "CONTENT_TYPE_MISMATCH",
+        }
+    }
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        match error {
+            DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => Self::Unavailable {
+                message: "the database is not available now; try again later".to_owned(),
+                cause: Cause::new(error),
+            },
+            other => Self::internal(other),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What the product does: a file a noun, a function an operation. Knows no GraphQL, HTTP or command line.
+//!
+//! Every operation takes the library and an actor, checks the actor first, and opens at most one transaction.
+//! Whatever changes a folder, asset or version goes through [`commit`], which puts its changelog entries into
+//! the same transaction.
+
+pub mod actor;
+pub mod asset;
+pub mod change;
+mod content_type;
+pub mod error;
+pub mod folder;
+mod name;
+pub mod page;
+pub mod path;
+mod text;
+pub mod upload;
+pub mod version;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use entity::{Actor as Stamp, Timestamp, change as change_row};
+use futures_util::future::BoxFuture;
+use sea_orm::{DatabaseTransaction, DbErr};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::app::{App, Job, Tx};
+use crate::feed::Draft;
+use actor::{Actor, Role};
+use error::{Error, Result};
+
+/// What an operation did, and the entries that it wrote to the changelog.
+#[derive(Debug, Clone)]
+pub struct Committed<T> {
+    /// The outcome.
+    pub value: T,
+    /// The entries, in order; none when everything held already.
+    pub changes: Vec<change_row::Model>,
+}
+
+/// The inside of an operation that writes: its transaction, who does it and when.
+#[derive(Clone, Copy)]
+pub struct Edit<'a> {
+    tx: &'a Tx,
+    by: &'a Stamp,
+}
+
+impl Edit<'_> {
+    /// Where statements run.
+    pub(crate) const fn conn(&self) -> &DatabaseTransaction {
+        &self.tx.conn
+    }
+
+    /// The time of everything that the operation writes.
+    pub(crate) const fn now(&self) -> Timestamp {
+        self.tx.now
+    }
+
+    /// Who does it.
+    pub(crate) fn by(&self) -> Stamp {
+        self.by.clone()
+    }
+
+    /// A new id.
+    pub(crate) fn new_id(&self) -> Uuid {
+        self.tx.new_id()
+    }
+
+    /// Adds an entry to the changelog.
+    pub(crate) fn record(&self, draft: Draft) {
+        self.tx.record(draft);
+    }
+}
+
+/// The one write path: checks that the actor may write, runs `work` in a transaction, appends what it
+/// recorded to the changelog in the same commit, and answers once that is durable. Work that fails leaves no
+/// trace. It goes on when the caller gives up waiting.
+///
+/// # Errors
+/// What `work` answers, or that the commit failed.
+pub async fn commit<T, W>(app: &App, actor: &Actor, work: W) -> Result<Committed<T>>
+where
+    T: Send + 'static,
+    W: for<'a> FnOnce(Edit<'a>) -> BoxFuture<'a, Result<T>> + Send + 'static,
+{
+    perform(app, actor, Ending::Keep, work).await
+}
+
+/// What happens to work that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It is committed.
+    Keep,
+    /// It is taken back, and the answer tells what would have happened. Its entries have no number.
+    TakeBack,
+}
+
+/// As [`commit`], with a choice of how it ends.
+///
+/// # Errors
+/// As [`commit`].
+pub async fn perform<T, W>(app: &App, actor: &Actor, ending: Ending, work: W) -> Result<Committed<T>>
+where
+    T: Send + 'static,
+    W: for<'a> FnOnce(Edit<'a>) -> BoxFuture<'a, Result<T>> + Send + 'static,
+{
+    actor.require(Role::Editor)?;
+    let (reply, answer) = oneshot::channel();
+    let operation = Operation {
+        work: Some(work),
+        by: actor.stamp.clone(),
+        ending,
+        outcome: None,
+        rehearsed: Vec::new(),
+        reply,
+    };
+    let closing = || Error::RateLimited("the server is shutting down; try again".to_owned());
+    if !app.submit(Box::new(operation)).await {
+        return Err(closing());
+    }
+    answer.await.map_err(|_| closing())?
+}
+
+/// An operation on its way through the writer.
+struct Operation<T, W> {
+    work: Option<W>,
+    by: Stamp,
+    ending: Ending,
+    outcome: Option<Result<T>>,
+    rehearsed: Vec<change_row::Model>,
+    reply: oneshot::Sender<Result<Committed<T>>>,
+}
+
+#[async_trait]
+impl<T, W> Job for Operation<T, W>
+where
+    T: Send + 'static,
+    W: for<'a> FnOnce(Edit<'a>) -> BoxFuture<'a, Result<T>> + Send + 'static,
+{
+    async fn run(&mut self, tx: &Tx) -> bool {
+        let Some(work) = self.work.take() else {
+            return false;
+        };
+        let outcome = work(Edit { tx, by: &self.by }).await;
+        let kept = outcome.is_ok() && self.ending == Ending::Keep;
+        if outcome.is_ok() && !kept {
+            self.rehearsed = tx.rehearsed();
+        }
+        self.outcome = Some(outcome);
+        kept
+    }
+
+    fn settle(self: Box<Self>, outcome: std::result::Result<Vec<change_row::Model>, Arc<DbErr>>) {
+        let answer = match (self.outcome, outcome) {
+            (Some(Ok(value)), Ok(_)) if self.ending == Ending::TakeBack => Ok(Committed {
+                value,
+                changes: self.rehearsed,
+            }),
+            (Some(Ok(value)), Ok(changes)) => Ok(Committed { value, changes }),
+            (Some(Err(error)), _) => Err(error),
+            (_, Err(error)) => Err(Error::internal(format!("the commit failed: {error}"))),
+            (None, Ok(_)) => Err(Error::internal("the operation panicked")),
+        };
+        // Nobody waits any more when the client went away.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Refuses to go on when the caller saw another revision than the present one.
+fn check_revision(what: impl FnOnce() -> String, expected: Option<i64>, current: i64) -> Result<()> {
+    match expected {
+        Some(expected) if expected != current => Err(Error::RevisionConflict {
+            what: what(),
+            expected,
+            current,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,709 @@
+//! Uploads: from a permission to send bytes to a version made of them.
+//!
+//! 1. `start` writes an intent. It decides at once under which key the bytes will lie for good.
+//! 2. `receive` streams a body into a staging file of its own, hashing it, and compares it with what was
+//!    declared; then one commit lets the intent know. Of two bodies that race, one commit wins, and the other
+//!    body is removed.
+//! 3. `finish` moves the staging file to its final key and then, in one commit, adds the version. A crash
+//!    between leaves bytes without a row, never a row without bytes; finishing again takes up from there.
+//! 4. `sweep` ends what nobody finished. It first makes the intent `EXPIRED`, after which no commit accepts
+//!    it, and then removes staging files before final ones, so that no move can slip by.
+
+use bytes::Bytes;
+use entity::asset::Visibility;
+use entity::upload_intent::{self, RejectionCode, Status};
+use entity::{StoredFileId, Timestamp, UploadIntentId, stored_file, version};
+use futures_util::Stream;
+use sea_orm::{
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use super::actor::{Actor, Role};
+use super::asset::{self, Asset, AssetRef, NewAsset};
+use super::content_type::{self, Verdict};
+use super::error::{Error, Result, UploadError};
+use super::path::{TreePath, parse_name};
+use super::version::{Fate, NewVersion, Outcome, checked_label};
+use super::{Committed, Edit, check_revision, commit};
+use crate::app::App;
+use crate::blob::{BlobKey, LocalStore, StageError, Staged, StagingKey};
+
+/// Intents that one sweep ends, at most; the next sweep goes on.
+const SWEEP_BATCH: u64 = 500;
+
+/// What signatures of upload URLs are for.
+const SIGNATURE: &str = "upload";
+
+/// What a client says of the bytes that it is going to send.
+#[derive(Debug, Clone)]
+pub struct NewUpload {
+    /// Where the version will appear.
+    pub path: TreePath,
+    /// For URLs and downloads; defaults to the last segment of the path.
+    pub filename: Option<String>,
+    /// Declared media type.
+    pub content_type: Option<String>,
+    /// Declared count of bytes.
+    pub size_bytes: Option<i64>,
+    /// Declared SHA-256, in hex.
+    pub sha256: Option<String>,
+    /// Label of the version.
+    pub label: Option<String>,
+    /// Whether the version is published at once.
+    pub publish: bool,
+    /// Who may read the asset.
+    pub visibility: Option<Visibility>,
+    /// The revision that the asset has to have at finish; 0 when it must not exist.
+    pub if_revision: Option<i64>,
+}
+
+/// The request that brings the bytes.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// HTTP method.
+    pub method: &'static str,
+    /// Absolute URL.
+    pub url: String,
+    /// Headers that have to be sent.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// Opens a permission to send bytes to `upload.path`.
+///
+/// # Errors
+/// `BAD_USER_INPUT`; `ALREADY_EXISTS` when a folder is at the path.
+pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload_intent::Model> {
+    actor.require(Role::Editor)?;
+    let upload = upload.checked(app)?;
+    if super::folder::find(app.read(), &upload.path).await?.is_some() {
+        return Err(super::name::taken_error(
+            upload.path.as_str(),
+            entity::name::Holder::Folder,
+        ));
+    }
+    let ttl = i64::try_from(app.config().upload_ttl.as_millis()).unwrap_or(i64::MAX);
+    let committed = commit(app, actor, move |edit| {
+        Box::pin(async move {
+            let filename = upload.filename.unwrap_or_else(|| upload.path.name().to_owned());
+            let row = upload_intent::ActiveModel {
+                id: Set(UploadIntentId(edit.new_id())),
+                path: Set(upload.path.as_str().to_owned()),
+                filename: Set(filename),
+                declared_content_type: Set(upload.content_type),
+                declared_size_bytes: Set(upload.size_bytes),
+                declared_sha256: Set(upload.sha256),
+                label: Set(upload.label),
+                publish: Set(upload.publish),
+                visibility: Set(upload.visibility),
+                if_revision: Set(upload.if_revision),
+                status: Set(Status::Created),
+                rejection_code: Set(None),
+                rejection: Set(None),
+                stored_file_id: Set(StoredFileId(edit.new_id())),
+                backend: Set(LocalStore::NAME.to_owned()),
+                staging_key: Set(None),
+                content_type: Set(None),
+                received_bytes: Set(0),
+                sha256: Set(None),
+                version_id: Set(None),
+                created_at: Set(edit.now()),
+                created_by: Set(edit.by()),
+                expires_at: Set(Timestamp(edit.now().0 + ttl)),
+                swept_at: Set(None),
+            };
+            Ok(row.insert(edit.conn()).await?)
+        })
+    })
+    .await?;
+    Ok(committed.value)
+}
+
+/// An intent as it stands, if there is one.
+///
+/// # Errors
+/// When the actor may not read.
+pub async fn by_id(app: &App, actor: &Actor, id: UploadIntentId) -> Result<Option<upload_intent::Model>> {
+    actor.require(Role::Viewer)?;
+    let intent = upload_intent::Entity::find_by_id(id).one(app.read()).await?;
+    Ok(intent.map(|intent| as_of_now(intent, app.clock().now())))
+}
+
+/// The request that brings the bytes of an intent, while it waits for them.
+#[must_use]
+pub fn target(app: &App, intent: &upload_intent::Model) -> Option<Target> {
+    if intent.status != Status::Created {
+        return None;
+    }
+    let id = intent.id.to_string();
+    let url = format!(
+        "{}/uploads/{id}?signature={}",
+        app.public_url(),
+        app.signer().sign(SIGNATURE, &id)
+    );
+    let content_type = intent
+        .declared_content_type
+        .iter()
+        .map(|value| ("Content-Type", value.clone()));
+    Some(Target {
+        method: "PUT",
+        url,
+        headers: content_type.collect(),
+    })
+}
+
+/// Takes the bytes of an intent. Whoever holds the signed URL may send them, for whoever started the upload.
+///
+/// # Errors
+/// `FORBIDDEN` for a wrong signature; `SIZE_MISMATCH`, `CHECKSUM_MISMATCH` or `CONTENT_TYPE_MISMATCH` when
+/// they are not what was declared, and the intent is rejected; `UPLOAD_INCOMPLETE` when the body breaks off,
+/// and the intent waits on; `UPLOAD_ALREADY_RECEIVED`, `UPLOAD_CANCELLED`, `UPLOAD_EXPIRED`.
+pub async fn receive<E: std::fmt::Display>(
+    app: &App,
+    id: UploadIntentId,
+    signature: &str,
+    body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+) -> Result<upload_intent::Model> {
+    if !app.signer().verify(SIGNATURE, &id.to_string(), signature) {
+        return Err(Error::Forbidden(
+            "the signature does not fit: send exactly the URL that was given".to_owned(),
+        ));
+    }
+    let intent = load(app.read(), id).await?;
+    let intent = as_of_now(intent, app.clock().now());
+    check_waits_for_bytes(&intent)?;
+    let permit = app.uploads().acquire().await.map_err(Error::internal)?;
+    let key = StagingKey {
+        intent: id,
+        attempt: app.clock().new_id(),
+    };
+    let limit = intent
+        .declared_size_bytes
+        .unwrap_or(app.config().max_upload_bytes)
+        .unsigned_abs();
+    let verdict = match app.store().stage(&key, body, limit).await {
+        Ok(staged) => compare(&intent, staged),
+        Err(StageError::TooLong) => Err(Rejection {
+            code: RejectionCode::SizeMismatch,
+            message: format!("more than {limit} bytes came"),
+        }),
+        Err(StageError::Body(error)) => {
+            let message = format!("the body broke off ({error}); send it again");
+            return Err(Error::upload(UploadError::Incomplete, message));
+        }
+        Err(StageError::Store(error)) => return Err(Error::storage(error)),
+    };
+    drop(permit);
+    let outcome = settle(app, &intent, key, verdict).await;
+    if !matches!(&outcome, Ok(intent) if intent.status == Status::Received) {
+        discard_staged(app, &key).await;
+    }
+    let intent = outcome?;
+    app.announce(intent.id);
+    match rejection(&intent) {
+        Some(error) => Err(error),
+        None => Ok(intent),
+    }
+}
+
+/// Makes a version of the bytes that were received. Finishing again answers the same version.
+///
+/// # Errors
+/// `UPLOAD_INCOMPLETE` before the bytes came, `UPLOAD_EXPIRED`, `UPLOAD_CANCELLED`, the code of the rejection;
+/// `REVISION_CONFLICT`; `ALREADY_EXISTS` when a folder took the path; `NOT_FOUND`.
+pub async fn finish(app: &App, actor: &Actor, id: UploadIntentId) -> Result<Committed<Outcome>> {
+    actor.require(Role::Editor)?;
+    let intent = as_of_now(load(app.read(), id).await?, app.clock().now());
+    if intent.status != Status::Finished {
+        check_received(&intent)?;
+        let staging = intent.staging_key.as_deref().unwrap_or_default();
+        let staging = staging
+            .parse()
+            .map_err(|error| Error::internal(format!("{id}: {error}")))?;
+        app.store()
+            .secure(&staging, &BlobKey::new(intent.stored_file_id))
+            .await
+            .map_err(Error::storage)?;
+    }
+    let committed = commit(app, actor, move |edit| Box::pin(finish_in(edit, id))).await?;
+    app.announce(id);
+    Ok(committed)
+}
+
+async fn finish_in(edit: Edit<'_>, id: UploadIntentId) -> Result<Outcome> {
+    let intent = as_of_now(lock(edit.conn(), id).await?, edit.now());
+    if let Some(version_id) = intent.version_id {
+        return finished(edit.conn(), version_id).await;
+    }
+    let received = check_received(&intent)?;
+    let path = TreePath::trusted(intent.path.clone());
+    let asset = target_asset(edit, &path, &intent).await?;
+    let file = stored_file::ActiveModel {
+        id: Set(intent.stored_file_id),
+        backend: Set(intent.backend.clone()),
+        content_type: Set(received.content_type.clone()),
+        size_bytes: Set(intent.received_bytes),
+        sha256: Set(received.sha256),
+        created_at: Set(edit.now()),
+        created_by: Set(edit.by()),
+    };
+    let new = NewVersion {
+        file: file.insert(edit.conn()).await?,
+        filename: intent.filename.clone(),
+        content_type: received.content_type,
+        label: intent.label.clone(),
+        restored_from: None,
+    };
+    let fate = if intent.publish {
+        Fate::Publish
+    } else {
+        Fate::Draft
+    };
+    let outcome = super::version::add(edit, asset, new, fate).await?;
+    let mut row = intent.into_active_model();
+    row.status = Set(Status::Finished);
+    row.version_id = Set(Some(outcome.version.id));
+    row.swept_at = Set(Some(edit.now()));
+    row.update(edit.conn()).await?;
+    Ok(outcome)
+}
+
+/// The asset that an upload adds to: made if there is none, with the revision and visibility asked for.
+async fn target_asset(edit: Edit<'_>, path: &TreePath, intent: &upload_intent::Model) -> Result<Asset> {
+    let what = || format!("asset {path}");
+    let Some(there) = asset::find(edit.conn(), path).await? else {
+        check_revision(what, intent.if_revision, 0)?;
+        let new = NewAsset {
+            visibility: intent.visibility,
+            ..NewAsset::default()
+        };
+        return asset::insert(edit, path, new).await;
+    };
+    let asset = asset::lock(edit.conn(), &AssetRef::Id(there.row.id)).await?;
+    check_revision(what, intent.if_revision, asset.row.revision)?;
+    match intent.visibility {
+        Some(visibility) if visibility != asset.row.visibility => {
+            let asset = asset::touch(edit, asset, |row| row.visibility = Set(visibility)).await?;
+            asset::record(edit, entity::change::ChangeType::AssetUpdate, &asset, None, None).await?;
+            Ok(asset)
+        }
+        _ => Ok(asset),
+    }
+}
+
+async fn finished(conn: &impl ConnectionTrait, id: entity::VersionId) -> Result<Outcome> {
+    let version = version::Entity::find_by_id(id).one(conn).await?;
+    let version = version.ok_or_else(|| Error::NotFound("the version was purged since".to_owned()))?;
+    let asset = asset::lock(conn, &AssetRef::Id(version.asset_id)).await?;
+    Ok(Outcome { version, asset })
+}
+
+/// Takes an intent back. One that is over already is answered as it is.
+///
+/// # Errors
+/// `BAD_USER_INPUT` when it is finished; `NOT_FOUND`.
+pub async fn cancel(app: &App, actor: &Actor, id: UploadIntentId) -> Result<upload_intent::Model> {
+    let committed = commit(app, actor, move |edit| {
+        Box::pin(async move {
+            let intent = as_of_now(lock(edit.conn(), id).await?, edit.now());
+            match intent.status {
+                Status::Finished => Err(Error::bad_input(
+                    "input.intentId",
+                    "is finished; to take the version back, archive it",
+                )),
+                Status::Created | Status::Received => {
+                    let mut row = intent.into_active_model();
+                    row.status = Set(Status::Cancelled);
+                    Ok(row.update(edit.conn()).await?)
+                }
+                Status::Rejected | Status::Cancelled | Status::Expired => Ok(intent),
+            }
+        })
+    })
+    .await?;
+    let intent = committed.value;
+    app.announce(intent.id);
+    if let Some(key) = intent.staging_key.as_deref().and_then(|key| key.parse().ok()) {
+        discard_staged(app, &key).await;
+    }
+    Ok(intent)
+}
+
+/// Ends uploads whose time ran out and removes what they and crashes left. Answers how many it ended.
+///
+/// # Errors
+/// What the database or the disk says; what was done until then stays done.
+pub async fn sweep(app: &App) -> Result<usize> {
+    let now = app.clock().now();
+    let due = upload_intent::Entity::find()
+        .filter(upload_intent::Column::SweptAt.is_null())
+        .filter(upload_intent::Column::ExpiresAt.lte(now))
+        .order_by_asc(upload_intent::Column::ExpiresAt)
+        .limit(SWEEP_BATCH)
+        .all(app.read())
+        .await?;
+    let ids: Vec<UploadIntentId> = due.iter().map(|intent| intent.id).collect();
+    if !ids.is_empty() {
+        expire(app, ids.clone()).await?;
+        ids.iter().for_each(|id| app.announce(*id));
+    }
+    remove_stale_staging(app).await?;
+    let mut swept = Vec::with_capacity(ids.len());
+    for intent in due {
+        match remove_unfinished(app, &intent).await {
+            Ok(()) => swept.push(intent.id),
+            // One that cannot be removed is tried again next time and blocks no other.
+            Err(error) => tracing::warn!(%error, intent = %intent.id, "cannot remove the bytes of an upload"),
+        }
+    }
+    if !swept.is_empty() {
+        mark_swept(app, swept).await?;
+    }
+    Ok(ids.len())
+}
+
+/// Sweeps until the library closes.
+pub async fn sweep_forever(app: App) {
+    let mut interval = tokio::time::interval(std::time::Duration::from_secs(30));
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if let Err(error) = sweep(&app).await {
+            tracing::error!(%error, cause = ?error.cause(), "cannot sweep uploads; trying again");
+        }
+    }
+}
+
+async fn expire(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
+    commit(app, &Actor::system(), move |edit| {
+        Box::pin(async move {
+            upload_intent::Entity::update_many()
+                .col_expr(
+                    upload_intent::Column::Status,
+                    sea_orm::ActiveEnum::as_enum(&Status::Expired),
+                )
+                .filter(upload_intent::Column::Id.is_in(ids))
+                .filter(upload_intent::Column::Status.is_in([Status::Created, Status::Received]))
+                .filter(upload_intent::Column::ExpiresAt.lte(edit.now()))
+                .exec(edit.conn())
+                .await?;
+            Ok(())
+        })
+    })
+    .await
+    .map(drop)
+}
+
+async fn mark_swept(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
+    commit(app, &Actor::system(), move |edit| {
+        Box::pin(async move {
+            upload_intent::Entity::update_many()
+                .col_expr(
+                    upload_intent::Column::SweptAt,
+                    sea_orm::sea_query::Expr::value(edit.now()),
+                )
+                .filter(upload_intent::Column::Id.is_in(ids))
+                .exec(edit.conn())
+                .await?;
+            Ok(())
+        })
+    })
+    .await
+    .map(drop)
+}
+
+/// Removes staging files that no open intent will use.
+async fn remove_stale_staging(app: &App) -> Result<()> {
+    let staged = app.store().staged().await.map_err(Error::storage)?;
+    for keys in staged.chunks(500) {
+        let ids = keys.iter().map(|key| key.intent);
+        let intents = upload_intent::Entity::find()
+            .filter(upload_intent::Column::Id.is_in(ids))
+            .all(app.read())
+            .await?;
+        let wanted = |key: &StagingKey| {
+            let intent = intents.iter().find(|intent| intent.id == key.intent);
+            intent.is_some_and(|intent| match intent.status {
+                Status::Created => true,
+                Status::Received => intent.staging_key.as_deref() == Some(key.to_string().as_str()),
+                _ => false,
+            })
+        };
+        for key in keys.iter().filter(|key| !wanted(key)) {
+            discard_staged(app, key).await;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what an intent that was never finished may have under its final key.
+async fn remove_unfinished(app: &App, intent: &upload_intent::Model) -> Result<()> {
+    let intent = load(app.read(), intent.id).await?;
+    if intent.status == Status::Finished {
+        return Ok(());
+    }
+    app.store()
+        .remove(&BlobKey::new(intent.stored_file_id))
+        .await
+        .map_err(Error::storage)
+}
+
+async fn discard_staged(app: &App, key: &StagingKey) {
+    if let Err(error) = app.store().remove_staged(key).await {
+        tracing::warn!(%error, %key, "cannot remove a staged file; the sweeper will");
+    }
+}
+
+async fn load(conn: &impl ConnectionTrait, id: UploadIntentId) -> Result<upload_intent::Model> {
+    let intent = upload_intent::Entity::find_by_id(id).one(conn).await?;
+    intent.ok_or_else(|| Error::NotFound(format!("there is no upload {id}")))
+}
+
+async fn lock(conn: &impl ConnectionTrait, id: UploadIntentId) -> Result<upload_intent::Model> {
+    let intent = upload_intent::Entity::find_by_id(id)
+        .lock_exclusive()
+        .one(conn)
+        .await?;
+    intent.ok_or_else(|| Error::NotFound(format!("there is no upload {id}")))
+}
+
+/// An intent whose time ran out is expired, whether the sweeper came by or not.
+fn as_of_now(mut intent: upload_intent::Model, now: Timestamp) -> upload_intent::Model {
+    if is_open(intent.status) && intent.expires_at <= now {
+        intent.status = Status::Expired;
+    }
+    intent
+}
+
+/// Whether an intent can still become a version.
+#[must_use]
+pub const fn is_open(status: Status) -> bool {
+    matches!(status, Status::Created | Status::Received)
+}
+
+/// Bytes that are not what was declared.
+struct Rejection {
+    code: RejectionCode,
+    message: String,
+}
+
+/// What was found of bytes that fit.
+struct Accepted {
+    staged: Staged,
+    content_type: String,
+}
+
+fn compare(intent: &upload_intent::Model, staged: Staged) -> std::result::Result<Accepted, Rejection> {
+    let refuse = |code, message| Err(Rejection { code, message });
+    if let Some(declared) = intent.declared_size_bytes
+        && declared.unsigned_abs() != staged.size
+    {
+        let message = format!("{declared} bytes were declared, {} came", staged.size);
+        return refuse(RejectionCode::SizeMismatch, message);
+    }
+    if let Some(declared) = &intent.declared_sha256
+        && *declared != staged.sha256
+    {
+        let message = format!(
+            "the SHA-256 {declared} was declared, the bytes have {}",
+            staged.sha256
+        );
+        return refuse(RejectionCode::ChecksumMismatch, message);
+    }
+    let declared = intent.declared_content_type.as_deref();
+    match content_type::judge(&staged.head, declared, &intent.filename) {
+        Verdict::Is(content_type) => Ok(Accepted { staged, content_type }),
+        Verdict::Contradicts(found) => {
+            let found = found.map_or_else(|| "no such format".to_owned(), ToOwned::to_owned);
+            let message = format!(
+                "{} was declared, the bytes look like {found}",
+                declared.unwrap_or_default()
+            );
+            refuse(RejectionCode::ContentTypeMismatch, message)
+        }
+    }
+}
+
+/// Lets the intent know what came, unless it is over or has other bytes meanwhile.
+async fn settle(
+    app: &App,
+    intent: &upload_intent::Model,
+    key: StagingKey,
+    verdict: std::result::Result<Accepted, Rejection>,
+) -> Result<upload_intent::Model> {
+    let (id, sender) = (intent.id, Actor::on_behalf_of(intent.created_by.clone()));
+    let committed = commit(app, &sender, move |edit| {
+        Box::pin(async move {
+            let intent = as_of_now(lock(edit.conn(), id).await?, edit.now());
+            check_waits_for_bytes(&intent)?;
+            let mut row = intent.into_active_model();
+            match verdict {
+                Ok(Accepted { staged, content_type }) => {
+                    row.status = Set(Status::Received);
+                    row.staging_key = Set(Some(key.to_string()));
+                    row.content_type = Set(Some(content_type));
+                    row.received_bytes = Set(i64::try_from(staged.size).map_err(Error::internal)?);
+                    row.sha256 = Set(Some(staged.sha256));
+                }
+                Err(Rejection { code, message }) => {
+                    row.status = Set(Status::Rejected);
+                    row.rejection_code = Set(Some(code));
+                    row.rejection = Set(Some(message));
+                }
+            }
+            Ok(row.update(edit.conn()).await?)
+        })
+    })
+    .await?;
+    Ok(committed.value)
+}
+
+/// What `finish` needs to know of received bytes.
+struct Received {
+    content_type: String,
+    sha256: String,
+}
+
+fn check_received(intent: &upload_intent::Model) -> Result<Received> {
+    if intent.status == Status::Created {
+        let message = "the bytes did not come yet: send them to target.url first";
+        return Err(Error::upload(UploadError::Incomplete, message));
+    }
+    check_not_over(intent)?;
+    match (&intent.content_type, &intent.sha256) {
+        (Some(content_type), Some(sha256)) => Ok(Received {
+            content_type: content_type.clone(),
+            sha256: sha256.clone(),
+        }),
+        _ => Err(Error::internal(format!(
+            "{} is {:?} without bytes",
+            intent.id, intent.status
+        ))),
+    }
+}
+
+fn check_waits_for_bytes(intent: &upload_intent::Model) -> Result<()> {
+    check_not_over(intent)?;
+    if intent.status == Status::Created {
+        return Ok(());
+    }
+    let message = "the bytes of this upload came already; start another one for other bytes";
+    Err(Error::upload(UploadError::AlreadyReceived, message))
+}
+
+fn check_not_over(intent: &upload_intent::Model) -> Result<()> {
+    let over = |reason, message: &str| Err(Error::upload(reason, message));
+    match intent.status {
+        Status::Created | Status::Received | Status::Finished => Ok(()),
+        Status::Expired => over(UploadError::Expired, "the upload has expired: start another one"),
+        Status::Cancelled => over(
+            UploadError::Cancelled,
+            "the upload was cancelled: start another one",
+        ),
+        Status::Rejected => {
+            Err(rejection(intent).unwrap_or_else(|| Error::internal("rejected without a reason")))
+        }
+    }
+}
+
+/// The error that tells why an intent was rejected, if it was.
+fn rejection(intent: &upload_intent::Model) -> Option<Error> {
+    let code = intent.rejection_code?;
+    let message = intent.rejection.clone().unwrap_or_default();
+    Some(Error::upload(
+        UploadError::Rejected(code),
+        format!("the upload was rejected: {message}"),
+    ))
+}
+
+impl NewUpload {
+    fn checked(self, app: &App) -> Result<Self> {
+        let max = app.config().max_upload_bytes;
+        if let Some(size) = self.size_bytes.filter(|size| *size > max) {
+            let message = format!("{size} bytes are too many; this server takes at most {max}");
+            return Err(Error::bad_input("input.size", message));
+        }
+        if let Some(content_type) = self
+            .content_type
+            .as_deref()
+            .filter(|text| !content_type::is_valid(text))
+        {
+            let message = format!("{content_type:?} is not a media type such as image/png");
+            return Err(Error::bad_input("input.contentType", message));
+        }
+        if self.if_revision.is_some_and(|revision| revision < 0) {
+            return Err(Error::bad_input("input.ifRevision", "must not be negative"));
+        }
+        Ok(Self {
+            filename: self
+                .filename
+                .map(|name| parse_name(&name, "input.filename"))
+                .transpose()?,
+            sha256: self.sha256.map(|text| checked_sha256(&text)).transpose()?,
+            label: checked_label(self.label)?,
+            ..self
+        })
+    }
+}
+
+fn checked_sha256(text: &str) -> Result<String> {
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(Error::bad_input("input.sha256", "must be 64 hexadecimal digits"))
+}
+
+/// Follows one intent: its state now, and at each step until it is over.
+pub struct Steps {
+    app: App,
+    actor: Actor,
+    id: UploadIntentId,
+    news: tokio::sync::broadcast::Receiver<UploadIntentId>,
+    last: Option<upload_intent::Model>,
+}
+
+impl Steps {
+    /// Follows the intent `id`.
+    #[must_use]
+    pub fn new(app: &App, actor: &Actor, id: UploadIntentId) -> Self {
+        Self {
+            app: app.clone(),
+            actor: actor.clone(),
+            id,
+            news: app.announcements(),
+            last: None,
+        }
+    }
+
+    /// The next state; none once the intent is over.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, and when the actor may not read.
+    pub async fn next(&mut self) -> Result<Option<upload_intent::Model>> {
+        if self.last.as_ref().is_some_and(|last| !is_open(last.status)) {
+            return Ok(None);
+        }
+        loop {
+            let intent = by_id(&self.app, &self.actor, self.id).await?;
+            let intent = intent.ok_or_else(|| Error::NotFound(format!("there is no upload {}", self.id)))?;
+            let moved_on = self.last.as_ref().is_none_or(|last| last.status != intent.status);
+            if moved_on {
+                self.last = Some(intent.clone());
+                return Ok(Some(intent));
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Waits for news of this intent, or for a moment: another server may have done it, or time has.
+    async fn wait(&mut self) {
+        let news = async {
+            while let Ok(id) = self.news.recv().await {
+                if id == self.id {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), news).await;
+    }
+}

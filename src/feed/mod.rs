@@ -1,0 +1,195 @@
+//! The changelog: appended inside the commit it tells of, numbered without holes in the order of commits.
+//!
+//! Guarantee: whoever reads from a cursor gets every later entry once, in one order, whatever is written
+//! meanwhile. It holds because the number is taken from one counter row as the last lock of a transaction:
+//! nobody can take the next number before this commit is done or undone. So when an entry can be read, all with
+//! smaller numbers can be read too.
+
+mod cursor;
+mod filter;
+mod follow;
+mod page;
+mod tailer;
+
+use entity::change::{self, ChangeType};
+use entity::{Actor, AssetId, FolderId, Timestamp, VersionId, change_folder, changelog_head};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _};
+use uuid::Uuid;
+
+pub use cursor::{Cursor, CursorError};
+pub use filter::{AssetScope, Filter, FolderScope};
+pub use follow::{Batch, Follow, FollowError};
+pub use page::{Index, IndexPage, Page, by_index, page};
+pub use tailer::Feed;
+
+/// Rows in one INSERT; SQLite takes 32,766 parameters, and an entry has 17.
+const INSERT_CHUNK: usize = 1000;
+
+/// An entry that has no number yet.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What happened.
+    pub kind: ChangeType,
+    /// When.
+    pub at: Timestamp,
+    /// Who did it.
+    pub actor: Actor,
+    /// Path of the folder or asset after the change.
+    pub path: String,
+    /// Path before a move or rename.
+    pub old_path: Option<String>,
+    /// The folder that changed, or that the asset is in.
+    pub folder_id: Option<FolderId>,
+    /// The asset that changed.
+    pub asset_id: Option<AssetId>,
+    /// The version that it is about, as it was then.
+    pub version: Option<VersionFacts>,
+    /// The folder itself and those that it lies in directly, before and after.
+    pub direct: Vec<FolderId>,
+    /// The folders above those, without the root.
+    pub above: Vec<FolderId>,
+}
+
+/// What an entry tells of a version.
+#[derive(Debug, Clone)]
+pub struct VersionFacts {
+    /// Which.
+    pub id: VersionId,
+    /// Its number.
+    pub number: i32,
+    /// Its media type.
+    pub content_type: String,
+    /// Its length.
+    pub size_bytes: i64,
+    /// Its SHA-256 in lower-case hex.
+    pub sha256: String,
+}
+
+/// Writes the entries of several mutations that share a commit; answers with them, numbered. Has to be the
+/// last that a transaction does: from here on it holds the counter that every other commit needs.
+///
+/// # Errors
+/// What the database says.
+pub async fn append(
+    conn: &impl ConnectionTrait,
+    mutations: Vec<Vec<Draft>>,
+) -> Result<Vec<Vec<change::Model>>, DbErr> {
+    let count: usize = mutations.iter().map(Vec::len).sum();
+    if count == 0 {
+        return Ok(mutations.into_iter().map(|_| Vec::new()).collect());
+    }
+    let count = i64::try_from(count).map_err(|error| DbErr::Custom(error.to_string()))?;
+    let mut seq = take_numbers(conn, count).await? - count;
+    let mut entries = Vec::with_capacity(mutations.len());
+    for drafts in mutations {
+        let end = seq + i64::try_from(drafts.len()).unwrap_or(0);
+        let number = |draft| {
+            seq += 1;
+            numbered(draft, seq, end)
+        };
+        entries.push(drafts.into_iter().map(number).collect::<Vec<_>>());
+    }
+    insert(conn, &entries.concat()).await?;
+    Ok(entries)
+}
+
+/// Takes the next `count` numbers; answers with the last of them.
+async fn take_numbers(conn: &impl ConnectionTrait, count: i64) -> Result<i64, DbErr> {
+    let bump = Query::update()
+        .table(changelog_head::Entity)
+        .value(
+            changelog_head::Column::LastSeq,
+            Expr::col(changelog_head::Column::LastSeq).add(count),
+        )
+        .and_where(Expr::col(changelog_head::Column::Id).eq(1))
+        .returning_col(changelog_head::Column::LastSeq)
+        .to_owned();
+    let row = conn.query_one(&bump).await?;
+    row.ok_or_else(|| DbErr::RecordNotFound("the head of the changelog".to_owned()))?
+        .try_get("", "last_seq")
+}
+
+async fn insert(conn: &impl ConnectionTrait, entries: &[change::Model]) -> Result<(), DbErr> {
+    for chunk in entries.chunks(INSERT_CHUNK) {
+        let rows = chunk.iter().map(|entry| entry.clone().into_active_model());
+        change::Entity::insert_many(rows)
+            .exec_without_returning(conn)
+            .await?;
+    }
+    let places: Vec<_> = entries.iter().flat_map(places).collect();
+    for chunk in places.chunks(INSERT_CHUNK) {
+        change_folder::Entity::insert_many(chunk.to_vec())
+            .exec_without_returning(conn)
+            .await?;
+    }
+    Ok(())
+}
+
+fn places(entry: &change::Model) -> impl Iterator<Item = change_folder::ActiveModel> {
+    folders_of(entry).map(|(folder_id, direct)| change_folder::ActiveModel {
+        folder_id: Set(folder_id),
+        seq: Set(entry.seq),
+        direct: Set(direct),
+    })
+}
+
+/// The folders that an entry happened in, and whether directly.
+pub(crate) fn folders_of(entry: &change::Model) -> impl Iterator<Item = (FolderId, bool)> {
+    let direct = usize::try_from(entry.direct_folders).unwrap_or(0);
+    let ids = entry.folder_ids.as_chunks::<16>().0.iter();
+    ids.enumerate()
+        .map(move |(index, bytes)| (FolderId(Uuid::from_bytes(*bytes)), index < direct))
+}
+
+/// An entry as it would be, for rehearsals: its number is 0.
+#[must_use]
+pub fn unnumbered(draft: Draft) -> change::Model {
+    numbered(draft, 0, 0)
+}
+
+fn numbered(draft: Draft, seq: i64, batch_end_seq: i64) -> change::Model {
+    let Draft {
+        kind,
+        at,
+        actor,
+        path,
+        old_path,
+        folder_id,
+        asset_id,
+        version,
+        direct,
+        above,
+    } = draft;
+    let mut folders: Vec<FolderId> = Vec::with_capacity(direct.len() + above.len());
+    for id in direct {
+        if !folders.contains(&id) {
+            folders.push(id);
+        }
+    }
+    let direct_folders = i32::try_from(folders.len()).unwrap_or(i32::MAX);
+    for id in above {
+        if !folders.contains(&id) {
+            folders.push(id);
+        }
+    }
+    let facts = version.as_ref();
+    change::Model {
+        seq,
+        batch_end_seq,
+        kind,
+        at,
+        actor,
+        path,
+        old_path,
+        folder_id,
+        asset_id,
+        version_id: facts.map(|version| version.id),
+        version_number: facts.map(|version| version.number),
+        content_type: facts.map(|version| version.content_type.clone()),
+        size_bytes: facts.map(|version| version.size_bytes),
+        sha256: facts.map(|version| version.sha256.clone()),
+        folder_ids: folders.iter().flat_map(|id| id.0.into_bytes()).collect(),
+        direct_folders,
+    }
+}

@@ -1,0 +1,163 @@
+//! One task a process that reads new entries in order and lends them to every follower.
+//!
+//! The bell and the timer only wake it: what it hands out is what it read from the table, without a hole.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use entity::change;
+use sea_orm::{
+    ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Cursor, page};
+
+/// Entries kept in memory for followers that keep up; the others read the table.
+const RING: usize = 4096;
+/// Entries read at once.
+pub(super) const CHUNK: usize = 1000;
+/// How long a lost hint can delay an entry.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The changelog of a process: what is new, and who waits for it. Cheap to clone.
+#[derive(Clone)]
+pub struct Feed(Arc<Shared>);
+
+struct Shared {
+    database: DatabaseConnection,
+    epoch: Uuid,
+    ring: RwLock<VecDeque<Arc<change::Model>>>,
+    /// Number of the newest entry in the ring; followers wait for it to grow.
+    head: watch::Sender<i64>,
+    /// The newest number that somebody told of.
+    bell: watch::Sender<i64>,
+}
+
+impl Feed {
+    /// Opens the feed at the present head.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn open(database: DatabaseConnection) -> Result<Self, DbErr> {
+        let head = page::head(&database).await?;
+        Ok(Self(Arc::new(Shared {
+            database,
+            epoch: head.epoch,
+            ring: RwLock::new(VecDeque::with_capacity(RING)),
+            head: watch::Sender::new(head.last_seq),
+            bell: watch::Sender::new(head.last_seq),
+        })))
+    }
+
+    /// Tells that entries up to `seq` were committed.
+    pub fn ring(&self, seq: i64) {
+        self.0.bell.send_if_modified(|known| {
+            let news = seq > *known;
+            *known = seq.max(*known);
+            news
+        });
+    }
+
+    /// Reads what is new until `stop`.
+    pub async fn tail(self, stop: CancellationToken) {
+        let mut bell = self.0.bell.subscribe();
+        loop {
+            let poll = tokio::time::sleep(POLL);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = bell.changed() => {}
+                () = poll => {}
+            }
+            bell.mark_unchanged();
+            if let Err(error) = self.catch_up().await {
+                tracing::error!(%error, "cannot read the changelog; trying again");
+                tokio::time::sleep(POLL).await;
+            }
+        }
+    }
+
+    async fn catch_up(&self) -> Result<(), DbErr> {
+        loop {
+            let last = *self.0.head.borrow();
+            let entries = self.read_table(last, CHUNK).await?;
+            let full = entries.len() == CHUNK;
+            if let Some(newest) = entries.last().map(|entry| entry.seq) {
+                self.push(entries);
+                self.0.head.send_replace(newest);
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn push(&self, entries: Vec<Arc<change::Model>>) {
+        let mut ring = self.0.ring.write().unwrap_or_else(PoisonError::into_inner);
+        ring.extend(entries);
+        let surplus = ring.len().saturating_sub(RING);
+        ring.drain(..surplus);
+    }
+
+    /// Entries behind `after`, in order and without a hole, `limit` at most: from memory when it has them,
+    /// else from the table.
+    pub(super) async fn read(&self, after: i64, limit: usize) -> Result<Vec<Arc<change::Model>>, DbErr> {
+        match self.read_ring(after, limit) {
+            Some(entries) => Ok(entries),
+            None => self.read_table(after, limit).await,
+        }
+    }
+
+    fn read_ring(&self, after: i64, limit: usize) -> Option<Vec<Arc<change::Model>>> {
+        let ring = self.0.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let oldest = ring.front()?.seq;
+        let skip = usize::try_from(after + 1 - oldest).ok()?;
+        Some(ring.iter().skip(skip).take(limit).cloned().collect())
+    }
+
+    async fn read_table(&self, after: i64, limit: usize) -> Result<Vec<Arc<change::Model>>, DbErr> {
+        let rows = change::Entity::find()
+            .filter(change::Column::Seq.gt(after))
+            .order_by_asc(change::Column::Seq)
+            .limit(limit as u64)
+            .all(&self.0.database)
+            .await?;
+        Ok(rows.into_iter().map(Arc::new).collect())
+    }
+
+    /// Tells when the head moves on.
+    pub(super) fn watch(&self) -> watch::Receiver<i64> {
+        self.0.head.subscribe()
+    }
+
+    /// Number of the newest entry that followers can see.
+    #[must_use]
+    pub fn head(&self) -> i64 {
+        *self.0.head.borrow()
+    }
+
+    /// Made with the database.
+    #[must_use]
+    pub fn epoch(&self) -> Uuid {
+        self.0.epoch
+    }
+
+    /// The text that stands for a place in this changelog.
+    #[must_use]
+    pub fn encode(&self, seq: i64) -> String {
+        Cursor(seq).encode(self.0.epoch)
+    }
+
+    /// Oldest number that can still be read from, and newest, as the table has them now.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn bounds(&self) -> Result<(i64, i64), DbErr> {
+        let head = page::head(&self.0.database).await?;
+        Ok((head.floor_seq, head.last_seq))
+    }
+}

@@ -1,0 +1,11 @@
+//! Vellum, a versioned asset server. The map of the crate, from what users touch to what keeps the rows:
+//!
+//! - [`cli`] parses arguments and runs a command; [`http`] and [`graphql`] are the other edges.
+//! - [`domain`] is what the product does.
+//! - [`app`] opens the library; [`feed`] is its changelog, [`blob`] its bytes, [`config`] its settings.
+
+pub mod app;
+pub mod blob;
+pub mod config;
+pub mod domain;
+pub mod feed;
