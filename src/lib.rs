@@ -6,6 +6,9 @@
 
 pub mod app;
 pub mod blob;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod feed;
+pub mod graphql;
+pub mod http;

@@ -4,7 +4,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entity::setting;
 use hmac::{Hmac, KeyInit, Mac};
-use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, DatabaseConnection, DbErr, EntityTrait};
 use sha2::Sha256;
 use uuid::Uuid;
@@ -26,10 +25,8 @@ impl Signer {
             value: Set(fresh),
         };
         // Of two servers that start together, both use what the first one wrote.
-        let keep_first = OnConflict::column(setting::Column::Name).do_nothing().to_owned();
         setting::Entity::insert(row)
-            .on_conflict(keep_first)
-            .do_nothing()
+            .on_conflict_do_nothing_on([setting::Column::Name])
             .exec(database)
             .await?;
         let key = setting::Entity::find_by_id(SETTING).one(database).await?;

@@ -124,6 +124,16 @@ impl Asset {
     }
 }
 
+/// The stable URL of an asset: always the published bytes.
+#[must_use]
+pub fn url(app: &App, asset: &Asset) -> String {
+    format!(
+        "{}/assets/{}",
+        app.public_url(),
+        super::path::percent_encode(&asset.path())
+    )
+}
+
 /// The asset at `path`, if there is one.
 ///
 /// # Errors

@@ -48,38 +48,31 @@ pub async fn page(
     limit: usize,
 ) -> Result<ChangePage> {
     actor.require(Role::Viewer)?;
-    let after = start(app, after).await?;
-    let page = feed::page(app.read(), after.seq, filter, limit).await?;
+    let (floor, head) = bounds(app).await?;
+    let after = start(app, after, floor, head)?;
+    let page = feed::page(app.read(), after, filter, limit).await?;
     Ok(ChangePage {
         entries: page.entries,
         next_cursor: app.feed().encode(page.next_seq),
         has_next_page: page.more,
-        has_previous_page: after.seq > after.floor,
+        has_previous_page: after > floor,
     })
 }
 
-/// Where a page of the log starts.
-#[derive(Debug, Clone, Copy)]
-pub struct Start {
-    /// Behind this entry.
-    pub seq: i64,
-    /// The oldest place that can be read from.
-    pub floor: i64,
+/// The oldest place that can be read from, and the newest.
+///
+/// # Errors
+/// What the database says.
+pub async fn bounds(app: &App) -> Result<(i64, i64)> {
+    Ok(app.feed().bounds().await?)
 }
 
-/// Checks a cursor; none is the oldest place.
+/// The place that a cursor stands for; none is the oldest.
 ///
 /// # Errors
 /// As [`page`].
-pub async fn start(app: &App, after: Option<&str>) -> Result<Start> {
-    let (floor, head) = app.feed().bounds().await?;
-    match after {
-        None => Ok(Start { seq: floor, floor }),
-        Some(text) => Ok(Start {
-            seq: check_cursor(app, text, floor, head)?,
-            floor,
-        }),
-    }
+pub fn start(app: &App, after: Option<&str>, floor: i64, head: i64) -> Result<i64> {
+    after.map_or(Ok(floor), |text| check_cursor(app, text, floor, head))
 }
 
 fn check_cursor(app: &App, text: &str, floor: i64, head: i64) -> Result<i64> {
@@ -128,7 +121,7 @@ pub struct Following {
 /// As [`page`].
 pub async fn follow(app: &App, actor: &Actor, after: Option<&str>, filter: Filter) -> Result<Following> {
     actor.require(Role::Viewer)?;
-    let (floor, head) = app.feed().bounds().await?;
+    let (floor, head) = bounds(app).await?;
     let after = after.map_or(Ok(head), |text| check_cursor(app, text, floor, head))?;
     let follow = Follow::new(app.feed(), after, filter);
     Ok(Following {

@@ -18,7 +18,7 @@ use sea_orm::{
 use super::actor::{Actor, Role};
 use super::error::{Error, Result};
 use super::page::{Direction, Page, Position, Slice, SortKey, Source, fetch};
-use super::path::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, TreePath, below, name_of};
+use super::path::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, TreePath, below, lineage_paths, name_of};
 use super::{Committed, Edit, Ending, check_revision, commit, name, perform, text};
 use crate::app::App;
 use crate::feed::Draft;
@@ -374,17 +374,6 @@ pub(super) async fn lineage(conn: &impl ConnectionTrait, path: &str) -> Result<V
         .collect())
 }
 
-/// The paths of the folders above `path`, from the root down, and `path` itself.
-#[must_use]
-pub fn lineage_paths(path: &str) -> Vec<String> {
-    let mut paths = vec![String::new()];
-    paths.extend(path.match_indices('/').map(|(end, _)| path[..end].to_owned()));
-    if !path.is_empty() {
-        paths.push(path.to_owned());
-    }
-    paths
-}
-
 /// Those that exist of the folder at `path` and the folders above it, from the root down.
 async fn ancestors_and_self(conn: &impl ConnectionTrait, path: &str) -> Result<Vec<folder::Model>> {
     let mut rows = folder::Entity::find()
@@ -695,11 +684,5 @@ mod tests {
             assert_eq!(slug(title), name);
         }
         assert!(slug(&"x".repeat(5000)).len() < MAX_NAME_BYTES);
-    }
-
-    #[test]
-    fn a_lineage_runs_from_the_root_to_the_path() {
-        assert_eq!(lineage_paths(""), [""]);
-        assert_eq!(lineage_paths("a/b/c"), ["", "a", "a/b", "a/b/c"]);
     }
 }

@@ -95,6 +95,16 @@ pub struct Slice<T> {
     pub has_previous_page: bool,
 }
 
+impl<T> Default for Slice<T> {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            has_next_page: false,
+            has_previous_page: false,
+        }
+    }
+}
+
 impl Page {
     /// Checks the arguments of a connection that is sorted by `order` (a word that cursors carry, so that one
     /// of another order is refused).

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use unicode_normalization::UnicodeNormalization;
 
 use super::error::{Error, Result};
@@ -142,6 +143,20 @@ pub fn parse_name(input: &str, field: &str) -> Result<String> {
     normal_name(trimmed, field)
 }
 
+/// What stays as it is in the path of a URL (RFC 3986, unreserved characters), and the slash.
+const URL_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+/// A path as it stands in a URL.
+#[must_use]
+pub fn percent_encode(path: &str) -> String {
+    utf8_percent_encode(path, URL_PATH).to_string()
+}
+
 /// Last segment of a path; empty for the root.
 #[must_use]
 pub fn name_of(path: &str) -> &str {
@@ -162,6 +177,17 @@ pub fn join(folder: &str, name: &str) -> String {
     } else {
         format!("{folder}/{name}")
     }
+}
+
+/// The paths of the folders above `path`, from the root down, and `path` itself.
+#[must_use]
+pub fn lineage_paths(path: &str) -> Vec<String> {
+    let mut paths = vec![String::new()];
+    paths.extend(path.match_indices('/').map(|(end, _)| path[..end].to_owned()));
+    if !path.is_empty() {
+        paths.push(path.to_owned());
+    }
+    paths
 }
 
 /// Whether `path` is `folder` or lies below it.
@@ -240,6 +266,12 @@ mod tests {
             assert!(error.starts_with("path: "), "{error}");
         }
         assert_eq!(parse(&"a/".repeat(32)).map(|path| path.len()), Ok(63));
+    }
+
+    #[test]
+    fn a_lineage_runs_from_the_root_to_the_path() {
+        assert_eq!(lineage_paths(""), [""]);
+        assert_eq!(lineage_paths("a/b/c"), ["", "a", "a/b", "a/b/c"]);
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! 4. `sweep` ends what nobody finished. It first makes the intent `EXPIRED`, after which no commit accepts
 //!    it, and then removes staging files before final ones, so that no move can slip by.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use entity::asset::Visibility;
 use entity::upload_intent::{self, RejectionCode, Status};
@@ -127,6 +129,26 @@ pub async fn by_id(app: &App, actor: &Actor, id: UploadIntentId) -> Result<Optio
     actor.require(Role::Viewer)?;
     let intent = upload_intent::Entity::find_by_id(id).one(app.read()).await?;
     Ok(intent.map(|intent| as_of_now(intent, app.clock().now())))
+}
+
+/// Intents by id, as they stand.
+///
+/// # Errors
+/// What the database says.
+pub async fn by_ids(
+    app: &App,
+    ids: &[UploadIntentId],
+) -> Result<HashMap<UploadIntentId, upload_intent::Model>> {
+    let wanted = upload_intent::Column::Id.is_in(ids.iter().copied());
+    let rows = upload_intent::Entity::find()
+        .filter(wanted)
+        .all(app.read())
+        .await?;
+    let now = app.clock().now();
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.id, as_of_now(row, now)))
+        .collect())
 }
 
 /// The request that brings the bytes of an intent, while it waits for them.

@@ -261,7 +261,18 @@ pub async fn restore(
     .await
 }
 
-/// Sets or, with none, clears the label of a version.
+/// What becomes of a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Label {
+    /// It stays.
+    Keep,
+    /// There is none.
+    Clear,
+    /// It is this.
+    Set(String),
+}
+
+/// Sets or clears the label of a version.
 ///
 /// # Errors
 /// `NOT_FOUND`, `REVISION_CONFLICT`, `BAD_USER_INPUT` for a label that is too long.
@@ -269,13 +280,18 @@ pub async fn relabel(
     app: &App,
     actor: &Actor,
     id: VersionId,
-    label: Option<String>,
+    label: Label,
     if_revision: Option<i64>,
 ) -> Result<Committed<Outcome>> {
-    let label = checked_label(label)?;
+    let label = match label {
+        Label::Keep => None,
+        Label::Clear => Some(None),
+        Label::Set(label) => Some(checked_label(Some(label))?),
+    };
     commit(app, actor, move |edit| {
         Box::pin(async move {
             let (version, asset) = lock(edit.conn(), id).await?;
+            let label = label.unwrap_or_else(|| version.label.clone());
             if version.label == label {
                 return Ok(Outcome { version, asset });
             }
@@ -392,6 +408,17 @@ impl Listing {
             None => select,
         }
     }
+}
+
+/// The immutable URL of a version: these bytes for ever.
+#[must_use]
+pub fn url(app: &App, version: &version::Model) -> String {
+    format!(
+        "{}/v/{}/{}",
+        app.public_url(),
+        version.id,
+        super::path::percent_encode(&version.filename)
+    )
 }
 
 /// The bytes of a version.

@@ -1,0 +1,97 @@
+//! The command line: what can be run, and where its settings come from.
+
+mod migrate;
+mod schema;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Flags, LogFormat};
+
+/// A versioned asset server: stable references, every version kept, one changelog, over GraphQL.
+///
+/// Each setting may stand in a file (--config), in the environment (VELLUM_LISTEN, VELLUM_DATA_DIR …) or in a
+/// flag; the later wins.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the server.
+    Serve(Settings),
+    /// Brings the database up to date and ends. `serve` does so by itself.
+    Migrate(Settings),
+    /// Prints the GraphQL schema.
+    Schema,
+}
+
+#[derive(clap::Args)]
+struct Settings {
+    /// A settings file; see config.default.toml.
+    #[arg(long, env = "VELLUM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Runs what the arguments ask for.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    match start(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The one place that writes to the terminal: there may be no log yet.
+            eprintln!("vellum: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Schema => {
+            schema::run();
+            Ok(())
+        }
+        Command::Serve(settings) => block_on(serve::run(settings.load()?)),
+        Command::Migrate(settings) => block_on(migrate::run(settings.load()?)),
+    }
+}
+
+impl Settings {
+    fn load(&self) -> anyhow::Result<Config> {
+        let config = Config::load(self.config.as_deref(), &self.flags)?;
+        start_logging(&config);
+        Ok(config)
+    }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
+}
+
+/// Logs go to standard error: readable text, or an object a line.
+fn start_logging(config: &Config) {
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&config.log))
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    match config.log_format {
+        LogFormat::Text => logs
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}

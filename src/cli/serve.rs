@@ -1,0 +1,95 @@
+//! `vellum serve`.
+
+use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+
+use crate::app::{App, Clock};
+use crate::config::Config;
+use crate::domain::upload;
+use crate::http::{self, Auth, Server};
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let public_url = config
+        .public_url
+        .clone()
+        .unwrap_or_else(|| format!("http://{address}"));
+    let grace = config.shutdown_grace;
+    let (dev, data_dir) = (config.dev, config.data_dir.clone());
+    let app = App::open(config, public_url.clone(), Clock::system()).await?;
+    let auth = Auth::open(app.config(), &public_url)?;
+    app.spawn(upload::sweep_forever(app.clone()));
+    greet(&public_url, dev, &data_dir);
+    let routes = http::router(Server::new(app.clone(), auth));
+    let stopping = app.stopping().clone();
+    tokio::spawn(async move {
+        wait_for_signal().await;
+        tracing::info!("stopping");
+        stopping.cancel();
+    });
+    let listener = listener.tap_io(|stream| {
+        // Answers are written at once; waiting to fill a packet only adds delay.
+        let _ = stream.set_nodelay(true);
+    });
+    let stopped = app.stopping().clone();
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(stopped.clone().cancelled_owned());
+    let overtime = async {
+        stopped.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        served = async { serving.await } => served?,
+        () = overtime => tracing::warn!("some requests did not end in time"),
+    }
+    app.close(grace).await;
+    Ok(())
+}
+
+/// Tells people where to look.
+#[expect(
+    clippy::print_stdout,
+    reason = "it is for whoever started the server, not for the log"
+)]
+fn greet(url: &str, dev: bool, data_dir: &std::path::Path) {
+    println!("Vellum is ready.");
+    println!("  Explore and subscribe   {url}/graphql");
+    println!("  Published bytes         {url}/assets/<path>");
+    println!("  Health                  {url}/healthz  {url}/readyz");
+    println!("  Data                    {}", data_dir.display());
+    if dev {
+        println!("  Access                  everyone on this machine is admin (--dev)");
+    } else {
+        println!(
+            "  Admin token             in {}",
+            Auth::token_path(data_dir).display()
+        );
+    }
+}
+
+async fn wait_for_signal() {
+    let interrupt = async {
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}

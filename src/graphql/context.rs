@@ -1,0 +1,34 @@
+//! What resolvers take from their context.
+
+use async_graphql::Context;
+
+use super::loaders::Loaders;
+use crate::app::App;
+use crate::domain::actor::Actor;
+
+/// Result of a resolver. A domain error keeps its code on the way: see `error.rs`.
+pub type Result<T> = async_graphql::Result<T>;
+
+/// Shorthands for what every request carries.
+pub trait ContextExt {
+    /// The library.
+    fn app(&self) -> &App;
+    /// Who asks.
+    fn actor(&self) -> &Actor;
+    /// Loads rows for many fields by one statement.
+    fn loaders(&self) -> &Loaders;
+}
+
+impl ContextExt for Context<'_> {
+    fn app(&self) -> &App {
+        self.data_unchecked()
+    }
+
+    fn actor(&self) -> &Actor {
+        self.data_unchecked()
+    }
+
+    fn loaders(&self) -> &Loaders {
+        self.data_unchecked()
+    }
+}

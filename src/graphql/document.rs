@@ -1,0 +1,325 @@
+//! From the text of a request to an operation that is ready to execute.
+//!
+//! async-graphql does not run all validation rules of the specification and reports missing variables only
+//! during execution. So apollo-compiler validates documents and coerces variables, and async-graphql executes
+//! what passed. Valid documents are kept, so a repeated one costs a look-up.
+
+use std::sync::Arc;
+
+use apollo_compiler::executable::OperationType;
+use apollo_compiler::parser::Parser;
+use apollo_compiler::response::JsonMap;
+use apollo_compiler::validation::{DiagnosticList, Valid};
+use apollo_compiler::{ExecutableDocument as ValidDocument, Schema as ValidatorSchema, request};
+use async_graphql::parser::types::{
+    DocumentOperations, ExecutableDocument, Field, FragmentDefinition, OperationDefinition, Selection,
+    SelectionSet,
+};
+use async_graphql::{Name, Positioned, Value, Variables};
+use moka::sync::Cache;
+use serde_json::json;
+
+use super::{Params, guard};
+
+/// Memory for kept documents, in bytes of their text.
+const CACHE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperationKind {
+    /// Reads.
+    Query,
+    /// Writes.
+    Mutation,
+    /// Watches.
+    Subscription,
+}
+
+/// An operation that passed validation.
+pub struct Operation {
+    /// What it does.
+    pub kind: OperationKind,
+    pub(super) request: async_graphql::Request,
+}
+
+/// Errors of a request that does not begin to execute, as JSON.
+#[derive(Debug)]
+pub struct Refusal(pub Vec<serde_json::Value>);
+
+impl Refusal {
+    fn new(message: impl Into<String>, code: &str) -> Self {
+        Self(vec![super::error_json(&message.into(), code)])
+    }
+
+    fn from_diagnostics(diagnostics: &DiagnosticList, code: &str) -> Self {
+        let errors = diagnostics.iter().take(20).map(|diagnostic| {
+            let error = diagnostic.to_json();
+            let locations: Vec<_> = error
+                .locations
+                .iter()
+                .map(|at| json!({"line": at.line, "column": at.column}))
+                .collect();
+            json!({ "message": error.message, "locations": locations, "extensions": { "code": code } })
+        });
+        Self(errors.collect())
+    }
+}
+
+/// Parses, bounds and validates documents.
+#[derive(Clone)]
+pub struct Documents {
+    schema: Arc<Valid<ValidatorSchema>>,
+    kept: Cache<String, Arc<Document>>,
+}
+
+struct Document {
+    valid: Valid<ValidDocument>,
+    executable: ExecutableDocument,
+}
+
+impl Documents {
+    /// For documents against this SDL.
+    pub fn new(sdl: &str) -> Self {
+        let schema =
+            ValidatorSchema::parse_and_validate(sdl, "schema.graphql").expect("our own SDL is valid");
+        let weigh = |text: &String, _: &Arc<Document>| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let kept = Cache::builder().weigher(weigh).max_capacity(CACHE_BYTES).build();
+        Self {
+            schema: Arc::new(schema),
+            kept,
+        }
+    }
+
+    /// Readies the operation that a request names.
+    ///
+    /// # Errors
+    /// Those of the document or of its variables.
+    pub fn prepare(&self, params: &Params) -> Result<Operation, Refusal> {
+        let document = self.document(&params.query)?;
+        let operation = document.valid.operations.get(params.operation_name.as_deref());
+        let operation = operation
+            .map_err(|error| Refusal::new(error.message().to_string(), "OPERATION_RESOLUTION_FAILURE"))?;
+        let kind = match operation.operation_type {
+            OperationType::Query => OperationKind::Query,
+            OperationType::Mutation => OperationKind::Mutation,
+            OperationType::Subscription => OperationKind::Subscription,
+        };
+        let variables = self.coerce(operation, params)?;
+        let executable = document.executable_for(
+            operation.name.as_ref().map(|name| name.as_str()),
+            kind,
+            &variables,
+        );
+        let mut request = async_graphql::Request::new(String::new()).variables(variables);
+        request.set_parsed_query(executable);
+        Ok(Operation { kind, request })
+    }
+
+    fn document(&self, text: &str) -> Result<Arc<Document>, Refusal> {
+        if let Some(document) = self.kept.get(text) {
+            return Ok(document);
+        }
+        let document = Arc::new(self.parse(text)?);
+        self.kept.insert(text.to_owned(), Arc::clone(&document));
+        Ok(document)
+    }
+
+    fn parse(&self, text: &str) -> Result<Document, Refusal> {
+        if text.len() > guard::MAX_BYTES {
+            let message = format!("the document is longer than {} bytes", guard::MAX_BYTES);
+            return Err(Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"));
+        }
+        let mut parser = Parser::new()
+            .recursion_limit(2 * guard::MAX_DEPTH)
+            .token_limit(guard::MAX_TOKENS);
+        let ast = parser.parse_ast(text.trim_start_matches('\u{feff}'), "request");
+        let ast = ast.map_err(|bad| Refusal::from_diagnostics(&bad.errors, "GRAPHQL_PARSE_FAILED"))?;
+        guard::check(&ast).map_err(|message| Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"))?;
+        let valid = ast.to_executable_validate(&self.schema);
+        let valid =
+            valid.map_err(|bad| Refusal::from_diagnostics(&bad.errors, "GRAPHQL_VALIDATION_FAILED"))?;
+        // The text as the validator prints it: async-graphql's own parser does not know every escape. Where it
+        // can read the text itself, errors keep the positions that the client sees.
+        let executable = async_graphql::parser::parse_query(text)
+            .or_else(|_| async_graphql::parser::parse_query(valid.to_string()))
+            .map_err(|error| Refusal::new(error.to_string(), "GRAPHQL_PARSE_FAILED"))?;
+        Ok(Document { valid, executable })
+    }
+
+    fn coerce(
+        &self,
+        operation: &apollo_compiler::executable::Operation,
+        params: &Params,
+    ) -> Result<Variables, Refusal> {
+        let given = serde_json::Value::Object(params.variables.clone().unwrap_or_default());
+        let given: JsonMap =
+            serde_json::from_value(given).map_err(|error| refuse_variable(&error.to_string()))?;
+        let coerced = request::coerce_variable_values(&self.schema, operation, &given);
+        let coerced = coerced.map_err(|error| refuse_variable(&error.message().to_string()))?;
+        let coerced = serde_json::to_value(&*coerced).map_err(|error| refuse_variable(&error.to_string()))?;
+        Ok(Variables::from_json(coerced))
+    }
+}
+
+fn refuse_variable(message: &str) -> Refusal {
+    Refusal::new(message, "BAD_USER_INPUT")
+}
+
+impl Document {
+    /// The one operation to execute, with the fragments. The root of a mutation or subscription is flattened:
+    /// a field that is selected twice has to run once, and a subscription's field may stand in a fragment.
+    fn executable_for(
+        &self,
+        name: Option<&str>,
+        kind: OperationKind,
+        variables: &Variables,
+    ) -> ExecutableDocument {
+        let found = match (&self.executable.operations, name) {
+            (DocumentOperations::Single(operation), _) => Some(operation),
+            (DocumentOperations::Multiple(operations), Some(name)) => operations.get(name),
+            (DocumentOperations::Multiple(operations), None) => operations.values().next(),
+        };
+        let mut operation: Positioned<OperationDefinition> = found.expect("the validator found it").clone();
+        let fragments = self.executable.fragments.clone();
+        if kind != OperationKind::Query {
+            let mut root = Flattened {
+                fragments: &fragments,
+                variables,
+                fields: Vec::new(),
+            };
+            root.collect(&operation.node.selection_set.node);
+            let pos = operation.node.selection_set.pos;
+            let items = root
+                .fields
+                .into_iter()
+                .map(|field| Positioned::new(Selection::Field(field), pos))
+                .collect();
+            operation.node.selection_set = Positioned::new(SelectionSet { items }, pos);
+        }
+        ExecutableDocument {
+            operations: DocumentOperations::Single(operation),
+            fragments,
+        }
+    }
+}
+
+/// The fields of a selection set, fragments spread and equal response keys merged
+/// (GraphQL specification, `CollectFields`).
+struct Flattened<'a> {
+    fragments: &'a std::collections::HashMap<Name, Positioned<FragmentDefinition>>,
+    variables: &'a Variables,
+    fields: Vec<Positioned<Field>>,
+}
+
+impl Flattened<'_> {
+    fn collect(&mut self, selections: &SelectionSet) {
+        for selection in &selections.items {
+            if self.is_skipped(&selection.node) {
+                continue;
+            }
+            match &selection.node {
+                Selection::Field(field) => self.add(field),
+                Selection::InlineFragment(fragment) => self.collect(&fragment.node.selection_set.node),
+                Selection::FragmentSpread(spread) => {
+                    if let Some(fragment) = self.fragments.get(&spread.node.fragment_name.node) {
+                        self.collect(&fragment.node.selection_set.node);
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, field: &Positioned<Field>) {
+        let key = field.node.response_key();
+        let same = self
+            .fields
+            .iter_mut()
+            .find(|other| other.node.response_key().node == key.node);
+        match same {
+            Some(same) => {
+                same.node
+                    .selection_set
+                    .node
+                    .items
+                    .extend(field.node.selection_set.node.items.iter().cloned());
+            }
+            None => {
+                let mut field = field.clone();
+                field.node.directives.clear();
+                self.fields.push(field);
+            }
+        }
+    }
+
+    fn is_skipped(&self, selection: &Selection) -> bool {
+        selection.directives().iter().any(|directive| {
+            let Some(skipped_if) = (match directive.node.name.node.as_str() {
+                "skip" => Some(true),
+                "include" => Some(false),
+                _ => None,
+            }) else {
+                return false;
+            };
+            let condition = directive.node.get_argument("if").and_then(|value| {
+                let known = |name: Name| self.variables.get(&name).cloned().ok_or(());
+                value.node.clone().into_const_with(known).ok()
+            });
+            let condition = condition.map(|value| value == Value::Boolean(true));
+            condition == Some(skipped_if)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepare(query: &str, variables: serde_json::Value) -> Result<Operation, Vec<serde_json::Value>> {
+        let documents = Documents::new(&super::super::sdl());
+        let variables = variables.as_object().cloned();
+        let params = Params {
+            query: query.to_owned(),
+            variables,
+            operation_name: None,
+        };
+        documents.prepare(&params).map_err(|refusal| refusal.0)
+    }
+
+    #[test]
+    fn bad_documents_and_variables_are_refused_with_their_code() {
+        for (query, variables, code) in [
+            ("{", json!({}), "GRAPHQL_PARSE_FAILED"),
+            ("{ nope }", json!({}), "GRAPHQL_VALIDATION_FAILED"),
+            (
+                "query A { __typename } query B { __typename }",
+                json!({}),
+                "OPERATION_RESOLUTION_FAILURE",
+            ),
+            (
+                "query($p: String!) { asset(path: $p) { id } }",
+                json!({}),
+                "BAD_USER_INPUT",
+            ),
+            (
+                "query($p: String!) { asset(path: $p) { id } }",
+                json!({"p": 1}),
+                "BAD_USER_INPUT",
+            ),
+        ] {
+            let errors = prepare(query, variables).err().expect(query);
+            assert_eq!(errors[0]["extensions"]["code"], code, "{query}");
+        }
+    }
+
+    #[test]
+    fn the_root_of_a_mutation_is_merged() {
+        let query = "mutation($no: Boolean!) { ...F ... @include(if: $no) { b: __typename } a: __typename }
+                     fragment F on Mutation { a: __typename c: __typename @skip(if: true) }";
+        let documents = Documents::new(&super::super::sdl());
+        let document = documents.document(query).expect("valid");
+        let variables = Variables::from_json(json!({"no": false}));
+        let executable = document.executable_for(None, OperationKind::Mutation, &variables);
+        let (_, operation) = executable.operations.iter().next().expect("one");
+        assert_eq!(operation.node.selection_set.node.items.len(), 1);
+    }
+}

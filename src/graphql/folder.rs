@@ -1,0 +1,449 @@
+//! Folders: object, inputs, queries, mutations, subscription.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, Enum, ID, InputObject, Object, OneofObject, SimpleObject, Subscription};
+use entity::{FolderId, folder};
+use futures_util::Stream;
+
+use super::asset::{AssetConnection, AssetOrder};
+use super::change::{Change, ChangeConnection, ChangeType, changes};
+use super::connection::{Connection, Entry, connection, page_args};
+use super::context::{ContextExt as _, Result};
+use super::loaders::{FolderAt, FoldersIn};
+use super::node::parse_id;
+use super::scalar::DateTime;
+use super::viewer::Actor;
+use crate::domain::Ending;
+use crate::domain::asset::Within;
+use crate::domain::change::Watch;
+use crate::domain::folder as folders;
+use crate::domain::page::{Direction, Page};
+use crate::domain::path::{TreePath, lineage_paths};
+use crate::feed::Index;
+
+/// A place in the tree.
+#[derive(Clone)]
+pub struct Folder(pub Arc<folder::Model>);
+
+/// A place in the tree. It is known by its id: a move or a rename changes its path, never its id.
+#[Object]
+impl Folder {
+    /// Opaque id, the same for ever.
+    pub async fn id(&self) -> ID {
+        self.0.id.into()
+    }
+
+    /// Slash-separated, no leading slash; empty for the root.
+    async fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// Last segment of the path; empty for the root.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// What people see; free text, defaults to the name.
+    async fn title(&self) -> &str {
+        self.0.display_title()
+    }
+
+    /// The folder that it lies in; null for the root.
+    async fn parent(&self, ctx: &Context<'_>) -> Result<Option<Self>> {
+        let Some(parent) = self.0.parent_id else {
+            return Ok(None);
+        };
+        Ok(ctx.loaders().one(parent).await?.map(Self))
+    }
+
+    /// From the root down to the parent; at most 32.
+    async fn ancestors(&self, ctx: &Context<'_>) -> Result<Vec<Self>> {
+        let mut paths = lineage_paths(&self.0.path);
+        paths.pop();
+        let keys = paths.iter().cloned().map(FolderAt).collect();
+        let mut found = ctx.loaders().many(keys).await?;
+        Ok(paths
+            .into_iter()
+            .filter_map(|path| found.remove(&FolderAt(path)))
+            .map(Self)
+            .collect())
+    }
+
+    /// The folders right in it.
+    async fn folders(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many from the start; 50 by default, at most 200.")] first: Option<i32>,
+        #[graphql(desc = "Start behind this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many from the end; at most 200.")] last: Option<i32>,
+        #[graphql(desc = "End ahead of this cursor.")] before: Option<String>,
+        #[graphql(desc = "By name, unless said otherwise.")] order_by: Option<FolderOrder>,
+    ) -> Result<FolderConnection> {
+        let (order, direction) = order_by.map_or(
+            (folders::FolderOrder::Name, Direction::Ascending),
+            FolderOrder::split,
+        );
+        let page = Page::new(&page_args(first, after, last, before), order.word())?;
+        let listing = folders::Listing {
+            parent: self.0.id,
+            page,
+            order,
+            direction,
+        };
+        let slice = ctx.loaders().one(listing).await?.unwrap_or_default();
+        let page = Connection::new(slice, order, |row| Self(Arc::new(row)));
+        Ok(FolderConnection::new(page, FoldersIn(self.0.id)))
+    }
+
+    /// The assets in it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a connection has four arguments of its own"
+    )]
+    async fn assets(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many from the start; 50 by default, at most 200.")] first: Option<i32>,
+        #[graphql(desc = "Start behind this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many from the end; at most 200.")] last: Option<i32>,
+        #[graphql(desc = "End ahead of this cursor.")] before: Option<String>,
+        #[graphql(desc = "By name, unless said otherwise.")] order_by: Option<AssetOrder>,
+        #[graphql(desc = "Also the assets of every folder below.", default = false)] recursive: bool,
+    ) -> Result<AssetConnection> {
+        let within = if recursive {
+            Within::Tree(self.0.path.clone())
+        } else {
+            Within::Folder(self.0.id)
+        };
+        super::asset::list(ctx, within, page_args(first, after, last, before), order_by).await
+    }
+
+    /// What happened to it and in it, oldest first.
+    async fn changes(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many; 50 by default, at most 200.")] first: Option<i32>,
+        #[graphql(desc = "Start behind this cursor of the changelog.")] after: Option<String>,
+        #[graphql(desc = "Only these.")] types: Option<Vec<ChangeType>>,
+        #[graphql(desc = "Also what happened in folders below.", default = true)] recursive: bool,
+    ) -> Result<ChangeConnection> {
+        changes(
+            ctx,
+            Index::Folder {
+                id: self.0.id,
+                recursive,
+            },
+            first,
+            after,
+            types,
+        )
+        .await
+    }
+
+    /// Grows by one with every change of this folder itself; hand it back as ifRevision.
+    async fn revision(&self) -> i64 {
+        self.0.revision
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> DateTime {
+        DateTime(self.0.created_at)
+    }
+
+    /// Who made it.
+    async fn created_by(&self) -> Actor {
+        self.0.created_by.clone().into()
+    }
+
+    /// When it was changed last.
+    async fn updated_at(&self) -> DateTime {
+        DateTime(self.0.updated_at)
+    }
+
+    /// Who changed it last.
+    async fn updated_by(&self) -> Actor {
+        self.0.updated_by.clone().into()
+    }
+}
+
+impl From<folder::Model> for Folder {
+    fn from(row: folder::Model) -> Self {
+        Self(Arc::new(row))
+    }
+}
+
+impl Entry for Folder {
+    type Order = folders::FolderOrder;
+
+    fn cursor(&self, order: folders::FolderOrder) -> String {
+        order.position(&self.0).cursor(order.word())
+    }
+}
+
+connection!(FolderConnection, FolderEdge, Folder, FoldersIn, "folders");
+
+/// Names one folder: by id, or by path. The root's path is the empty string.
+#[derive(OneofObject, Clone)]
+pub enum FolderRef {
+    /// Its id, the same for ever.
+    Id(ID),
+    /// The path that it has now.
+    Path(String),
+}
+
+impl FolderRef {
+    /// What the domain takes; `field` is named when it is no reference.
+    pub fn parse(&self, field: &str) -> Result<folders::FolderRef> {
+        Ok(match self {
+            Self::Id(id) => folders::FolderRef::Id(parse_id(id, &format!("{field}.id"))?),
+            Self::Path(path) => folders::FolderRef::Path(TreePath::parse(path, &format!("{field}.path"))?),
+        })
+    }
+}
+
+/// How folders are sorted.
+#[derive(InputObject, Clone, Copy)]
+pub struct FolderOrder {
+    /// What by.
+    field: FolderOrderField,
+    /// Which way.
+    #[graphql(default_with = "OrderDirection::Asc")]
+    direction: OrderDirection,
+}
+
+/// What folders can be sorted by.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "folders::FolderOrder")]
+pub enum FolderOrderField {
+    /// By name, byte by byte.
+    Name,
+    /// By creation.
+    CreatedAt,
+    /// By last change.
+    UpdatedAt,
+}
+
+/// Which way something is sorted.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+pub enum OrderDirection {
+    /// Smallest, oldest or first in the alphabet at the start.
+    Asc,
+    /// Largest, newest or last in the alphabet at the start.
+    Desc,
+}
+
+impl From<OrderDirection> for Direction {
+    fn from(direction: OrderDirection) -> Self {
+        match direction {
+            OrderDirection::Asc => Self::Ascending,
+            OrderDirection::Desc => Self::Descending,
+        }
+    }
+}
+
+impl FolderOrder {
+    fn split(self) -> (folders::FolderOrder, Direction) {
+        (self.field.into(), self.direction.into())
+    }
+}
+
+/// Either a whole path, or a parent and a title: then the name is made from the title, with -2, -3 … when taken.
+#[derive(OneofObject)]
+pub enum CreateFolderInput {
+    /// Creates the folder at this path and any missing above it.
+    Path(String),
+    /// Creates a folder whose name is made from its title.
+    Titled(TitledFolderInput),
+}
+
+/// A folder to be named by its title.
+#[derive(InputObject)]
+pub struct TitledFolderInput {
+    /// Where.
+    parent: FolderRef,
+    /// What people see; any script.
+    title: String,
+}
+
+/// What creating a folder did.
+#[derive(SimpleObject)]
+pub struct CreateFolderPayload {
+    /// The folder.
+    folder: Folder,
+    /// False when it was there already.
+    created: bool,
+    /// The entries that it wrote.
+    changes: Vec<Change>,
+}
+
+/// A new title for a folder.
+#[derive(InputObject)]
+pub struct UpdateFolderInput {
+    /// Which folder.
+    folder: FolderRef,
+    /// What people are to see.
+    title: String,
+    /// Refuse unless this is its revision.
+    if_revision: Option<i32>,
+}
+
+/// What updating a folder did.
+#[derive(SimpleObject)]
+pub struct UpdateFolderPayload {
+    /// The folder.
+    folder: Folder,
+    /// The entries that it wrote; none when nothing changed.
+    changes: Vec<Change>,
+}
+
+/// A new place for a folder and all below it.
+#[derive(InputObject)]
+pub struct MoveFolderInput {
+    /// Which folder.
+    folder: FolderRef,
+    /// Its whole new path; missing folders above it are made.
+    to_path: String,
+    /// Refuse unless this is its revision.
+    if_revision: Option<i32>,
+    /// Only tell what would happen.
+    #[graphql(default = false)]
+    dry_run: bool,
+}
+
+/// What moving a folder did.
+#[derive(SimpleObject)]
+pub struct MoveFolderPayload {
+    /// The folder where it is now.
+    folder: Folder,
+    /// Where it was.
+    old_path: String,
+    /// How many folders moved, itself included; 0 when it was there already.
+    moved_folders: i32,
+    /// How many assets moved with them.
+    moved_assets: i32,
+    /// The entries that it wrote; of a dry run, those that it would write, with cursors that do not hold.
+    changes: Vec<Change>,
+}
+
+/// Queries about folders.
+#[derive(Default)]
+pub struct FolderQuery;
+
+#[Object]
+impl FolderQuery {
+    /// The root folder.
+    async fn root(&self, ctx: &Context<'_>) -> Result<Folder> {
+        let root = folders::at_path(ctx.app(), ctx.actor(), &TreePath::root()).await?;
+        root.map(Folder::from)
+            .ok_or_else(|| format!("{} is missing", FolderId::ROOT).into())
+    }
+
+    /// The folder at a path; null when there is none.
+    async fn folder(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Its path; empty for the root.")] path: String,
+    ) -> Result<Option<Folder>> {
+        let path = TreePath::parse(&path, "path")?;
+        Ok(folders::at_path(ctx.app(), ctx.actor(), &path)
+            .await?
+            .map(Folder::from))
+    }
+}
+
+/// Mutations of folders.
+#[derive(Default)]
+pub struct FolderMutation;
+
+#[Object]
+impl FolderMutation {
+    /// Creates the folder and any missing above it; an existing one is returned as it is.
+    async fn create_folder(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to create.")] input: CreateFolderInput,
+    ) -> Result<CreateFolderPayload> {
+        let new = match input {
+            CreateFolderInput::Path(path) => folders::NewFolder::At(TreePath::parse(&path, "input.path")?),
+            CreateFolderInput::Titled(TitledFolderInput { parent, title }) => folders::NewFolder::Titled {
+                parent: parent.parse("input.titled.parent")?,
+                title,
+            },
+        };
+        let done = folders::create(ctx.app(), ctx.actor(), new).await?;
+        let folders::Created { folder, created } = done.value;
+        Ok(CreateFolderPayload {
+            folder: folder.into(),
+            created,
+            changes: Change::list(done.changes),
+        })
+    }
+
+    /// Sets the title of a folder.
+    async fn update_folder(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to update.")] input: UpdateFolderInput,
+    ) -> Result<UpdateFolderPayload> {
+        let target = input.folder.parse("input.folder")?;
+        let if_revision = input.if_revision.map(i64::from);
+        let done = folders::update(ctx.app(), ctx.actor(), target, input.title, if_revision).await?;
+        Ok(UpdateFolderPayload {
+            folder: done.value.into(),
+            changes: Change::list(done.changes),
+        })
+    }
+
+    /// Moves or renames a folder with all below it, in one commit and one change.
+    async fn move_folder(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to move, and where to.")] input: MoveFolderInput,
+    ) -> Result<MoveFolderPayload> {
+        let target = input.folder.parse("input.folder")?;
+        let to = TreePath::parse_named(&input.to_path, "input.toPath")?;
+        let ending = if input.dry_run {
+            Ending::TakeBack
+        } else {
+            Ending::Keep
+        };
+        let if_revision = input.if_revision.map(i64::from);
+        let done = folders::relocate(ctx.app(), ctx.actor(), target, to, if_revision, ending).await?;
+        let folders::Moved {
+            folder,
+            old_path,
+            folders,
+            assets,
+        } = done.value;
+        Ok(MoveFolderPayload {
+            folder: folder.into(),
+            old_path,
+            moved_folders: folders,
+            moved_assets: assets,
+            changes: Change::list(done.changes),
+        })
+    }
+}
+
+/// Subscriptions to folders.
+#[derive(Default)]
+pub struct FolderSubscription;
+
+#[Subscription]
+impl FolderSubscription {
+    /// The folder at a path now, and again whenever it or something directly in it changes; null while there
+    /// is none.
+    async fn folder(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Its path; empty for the root.")] path: String,
+    ) -> Result<impl Stream<Item = Result<Option<Folder>>>> {
+        let path = TreePath::parse(&path, "path")?;
+        let watch = Watch::new(ctx.app(), ctx.actor(), path).await?;
+        Ok(futures_util::stream::unfold(watch, |mut watch| async {
+            let folder = watch.folder().await.map(|folder| folder.map(Folder::from));
+            Some((folder.map_err(Into::into), watch))
+        }))
+    }
+}

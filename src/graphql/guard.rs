@@ -1,0 +1,151 @@
+//! Bounds a document before anything expands it.
+//!
+//! Validators visit a fragment at each of its spreads, so a kilobyte of fragments that spread each other costs
+//! minutes. Here each fragment is measured once and the measures are added up: linear in the document.
+
+use std::collections::HashMap;
+
+use apollo_compiler::ast::{Definition, Document, FragmentDefinition, Selection};
+use apollo_compiler::{Name, Node};
+
+/// Longest document, in bytes.
+pub const MAX_BYTES: usize = 64 * 1024;
+/// Most tokens in a document.
+pub const MAX_TOKENS: usize = 10_000;
+/// Deepest nesting of fields and fragments.
+pub const MAX_DEPTH: usize = 32;
+/// Most operations and fragments in a document.
+const MAX_DEFINITIONS: usize = 100;
+/// Most fields of an operation, each fragment counted at each of its spreads.
+const MAX_FIELDS: usize = 5_000;
+/// Most fields at the root of an operation.
+const MAX_ROOT_FIELDS: usize = 100;
+
+/// How much a selection set comes to once its fragments are spread.
+#[derive(Debug, Default, Clone, Copy)]
+struct Measure {
+    fields: usize,
+    root_fields: usize,
+    depth: usize,
+}
+
+/// Checks the bounds.
+///
+/// # Errors
+/// Which bound the document exceeds, for people.
+pub fn check(document: &Document) -> Result<(), String> {
+    if document.definitions.len() > MAX_DEFINITIONS {
+        return Err(format!(
+            "the document has more than {MAX_DEFINITIONS} definitions"
+        ));
+    }
+    let fragments = document
+        .definitions
+        .iter()
+        .filter_map(|definition| match definition {
+            Definition::FragmentDefinition(fragment) => Some((&fragment.name, fragment)),
+            _ => None,
+        });
+    let mut measurer = Measurer {
+        fragments: fragments.collect(),
+        measured: HashMap::new(),
+    };
+    for definition in &document.definitions {
+        if let Definition::OperationDefinition(operation) = definition {
+            check_measure(measurer.measure(&operation.selection_set)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_measure(measure: Measure) -> Result<(), String> {
+    let bounds = [
+        (measure.depth, MAX_DEPTH, "levels"),
+        (measure.root_fields, MAX_ROOT_FIELDS, "fields at its root"),
+        (measure.fields, MAX_FIELDS, "fields"),
+    ];
+    match bounds.into_iter().find(|(is, max, _)| is > max) {
+        Some((_, max, what)) => Err(format!(
+            "the operation has more than {max} {what}, with its fragments spread"
+        )),
+        None => Ok(()),
+    }
+}
+
+struct Measurer<'a> {
+    fragments: HashMap<&'a Name, &'a Node<FragmentDefinition>>,
+    /// None while a fragment is being measured: meeting it again is a cycle.
+    measured: HashMap<&'a Name, Option<Measure>>,
+}
+
+impl<'a> Measurer<'a> {
+    fn measure(&mut self, selections: &'a [Selection]) -> Result<Measure, String> {
+        let mut sum = Measure::default();
+        for selection in selections {
+            let part = match selection {
+                Selection::Field(field) => {
+                    let below = self.measure(&field.selection_set)?;
+                    Measure {
+                        fields: below.fields.saturating_add(1),
+                        root_fields: 1,
+                        depth: below.depth + 1,
+                    }
+                }
+                Selection::InlineFragment(fragment) => self.measure(&fragment.selection_set)?,
+                Selection::FragmentSpread(spread) => self.measure_fragment(&spread.fragment_name)?,
+            };
+            sum.fields = sum.fields.saturating_add(part.fields);
+            sum.root_fields = sum.root_fields.saturating_add(part.root_fields);
+            sum.depth = sum.depth.max(part.depth);
+        }
+        Ok(sum)
+    }
+
+    fn measure_fragment(&mut self, name: &'a Name) -> Result<Measure, String> {
+        match self.measured.get(name) {
+            Some(Some(measure)) => return Ok(*measure),
+            Some(None) => return Err(format!("the fragment {name} spreads itself")),
+            None => {}
+        }
+        // An unknown fragment is the validator's to refuse.
+        let Some(fragment) = self.fragments.get(name).copied() else {
+            return Ok(Measure::default());
+        };
+        self.measured.insert(name, None);
+        let mut measure = self.measure(&fragment.selection_set)?;
+        measure.depth += 1;
+        self.measured.insert(name, Some(measure));
+        Ok(measure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use apollo_compiler::parser::Parser;
+    use std::fmt::Write as _;
+
+    fn verdict(text: &str) -> Result<(), String> {
+        check(&Parser::new().parse_ast(text, "request").expect("syntax"))
+    }
+
+    #[test]
+    fn fragments_that_spread_each_other_are_refused_at_once() {
+        let mut bomb = String::from("query { ...f0 }");
+        for level in 0..20 {
+            let spreads = format!("...f{} ", level + 1).repeat(10);
+            let _ = write!(bomb, " fragment f{level} on Query {{ {spreads} }}");
+        }
+        bomb.push_str(" fragment f20 on Query { __typename }");
+        assert!(verdict(&bomb).is_err());
+    }
+
+    #[test]
+    fn cycles_depth_and_width_are_bounded() {
+        assert!(verdict("{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }").is_err());
+        assert!(verdict(&format!("{}x{}", "{a".repeat(33), "}".repeat(33))).is_err());
+        let wide: String = (0..101).map(|n| format!(" a{n}: x")).collect();
+        assert!(verdict(&format!("{{{wide}}}")).is_err());
+        assert!(verdict("{ root { path } ...f } fragment f on Query { viewer { role } }").is_ok());
+    }
+}

@@ -1,0 +1,283 @@
+//! Loads rows for many fields by one statement, so that the number of statements of a query does not grow
+//! with its rows. Nothing is cached: a subscription that loads twice sees what changed between.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use async_graphql::dataloader::{DataLoader, Loader as BatchLoader};
+use async_graphql::runtime::{TokioSpawner, TokioTimer};
+use entity::version::State;
+use entity::{AssetId, FolderId, UploadIntentId, VersionId, change, folder, upload_intent, version};
+
+use crate::app::App;
+use crate::domain::asset::{self, Asset, Within};
+use crate::domain::error::{Error, Result};
+use crate::domain::page::Slice;
+use crate::domain::{change as changes, folder as folders, upload, version as versions};
+use crate::feed::IndexPage;
+
+/// The way to rows by their keys.
+pub struct Loader(pub App);
+
+/// Batches the keys that fields ask for at the same time.
+pub struct Loaders(DataLoader<Loader>);
+
+/// The published version of an asset.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PublishedOf(pub AssetId);
+
+/// A version of an asset by its number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Numbered(pub AssetId, pub i32);
+
+/// A folder by its path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FolderAt(pub String);
+
+/// A changelog entry by its number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EntryNumber(pub i64);
+
+/// The bounds of the changelog.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Bounds;
+
+/// How many folders lie right in a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FoldersIn(pub FolderId);
+
+/// How many versions an asset has, in these states.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct VersionsOf(pub AssetId, pub Option<Vec<State>>);
+
+impl Loaders {
+    /// Batches what `loader` loads.
+    pub fn new(loader: Loader) -> Self {
+        Self(DataLoader::new(
+            loader,
+            TokioSpawner::current(),
+            TokioTimer::default(),
+        ))
+    }
+
+    /// The row of a key, if there is one.
+    pub async fn one<K>(&self, key: K) -> Result<Option<<Loader as BatchLoader<K>>::Value>>
+    where
+        K: Send + Sync + Hash + Eq + Clone + 'static,
+        Loader: BatchLoader<K, Error = Error>,
+    {
+        self.0.load_one(key).await
+    }
+
+    /// The rows of several keys.
+    pub async fn many<K>(&self, keys: Vec<K>) -> Result<HashMap<K, <Loader as BatchLoader<K>>::Value>>
+    where
+        K: Send + Sync + Hash + Eq + Clone + 'static,
+        Loader: BatchLoader<K, Error = Error>,
+    {
+        self.0.load_many(keys).await
+    }
+
+    /// The oldest place of the changelog that can be read from, and the newest.
+    pub async fn bounds(&self) -> Result<(i64, i64)> {
+        Ok(self.one(Bounds).await?.unwrap_or_default())
+    }
+
+    /// How many there are of what a key names.
+    pub async fn count<K>(&self, key: K) -> Result<Option<i64>>
+    where
+        K: Send + Sync + Hash + Eq + Clone + 'static,
+        Loader: BatchLoader<K, Value = i64, Error = Error>,
+    {
+        self.0.load_one(key).await
+    }
+}
+
+impl BatchLoader<FolderId> for Loader {
+    type Value = Arc<folder::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[FolderId]) -> Result<HashMap<FolderId, Self::Value>> {
+        Ok(shared(folders::by_ids(&self.0, keys).await?))
+    }
+}
+
+impl BatchLoader<FolderAt> for Loader {
+    type Value = Arc<folder::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[FolderAt]) -> Result<HashMap<FolderAt, Self::Value>> {
+        let paths: Vec<String> = keys.iter().map(|key| key.0.clone()).collect();
+        let found = folders::by_paths(&self.0, &paths).await?;
+        Ok(found
+            .into_iter()
+            .map(|(path, row)| (FolderAt(path), Arc::new(row)))
+            .collect())
+    }
+}
+
+impl BatchLoader<folders::Listing> for Loader {
+    type Value = Slice<folder::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[folders::Listing]) -> Result<HashMap<folders::Listing, Self::Value>> {
+        folders::list(&self.0, keys).await
+    }
+}
+
+impl BatchLoader<FoldersIn> for Loader {
+    type Value = i64;
+    type Error = Error;
+
+    async fn load(&self, keys: &[FoldersIn]) -> Result<HashMap<FoldersIn, i64>> {
+        let parents: Vec<FolderId> = keys.iter().map(|key| key.0).collect();
+        let counts = folders::counts(&self.0, &parents).await?;
+        Ok(counts
+            .into_iter()
+            .map(|(parent, count)| (FoldersIn(parent), count))
+            .collect())
+    }
+}
+
+impl BatchLoader<AssetId> for Loader {
+    type Value = Arc<Asset>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[AssetId]) -> Result<HashMap<AssetId, Self::Value>> {
+        Ok(shared(asset::by_ids(&self.0, keys).await?))
+    }
+}
+
+impl BatchLoader<asset::Listing> for Loader {
+    type Value = Slice<Asset>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[asset::Listing]) -> Result<HashMap<asset::Listing, Self::Value>> {
+        asset::list(&self.0, keys).await
+    }
+}
+
+impl BatchLoader<Within> for Loader {
+    type Value = i64;
+    type Error = Error;
+
+    async fn load(&self, keys: &[Within]) -> Result<HashMap<Within, i64>> {
+        asset::counts(&self.0, keys).await
+    }
+}
+
+impl BatchLoader<VersionId> for Loader {
+    type Value = Arc<version::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[VersionId]) -> Result<HashMap<VersionId, Self::Value>> {
+        Ok(shared(versions::by_ids(&self.0, keys).await?))
+    }
+}
+
+impl BatchLoader<PublishedOf> for Loader {
+    type Value = Arc<version::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[PublishedOf]) -> Result<HashMap<PublishedOf, Self::Value>> {
+        let assets: Vec<AssetId> = keys.iter().map(|key| key.0).collect();
+        let found = versions::published(&self.0, &assets).await?;
+        Ok(found
+            .into_iter()
+            .map(|(asset, row)| (PublishedOf(asset), Arc::new(row)))
+            .collect())
+    }
+}
+
+impl BatchLoader<Numbered> for Loader {
+    type Value = Arc<version::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[Numbered]) -> Result<HashMap<Numbered, Self::Value>> {
+        let wanted: Vec<(AssetId, i32)> = keys.iter().map(|key| (key.0, key.1)).collect();
+        let found = versions::by_numbers(&self.0, &wanted).await?;
+        Ok(found
+            .into_iter()
+            .map(|((asset, number), row)| (Numbered(asset, number), Arc::new(row)))
+            .collect())
+    }
+}
+
+impl BatchLoader<versions::Listing> for Loader {
+    type Value = Slice<version::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[versions::Listing]) -> Result<HashMap<versions::Listing, Self::Value>> {
+        versions::list(&self.0, keys).await
+    }
+}
+
+impl BatchLoader<VersionsOf> for Loader {
+    type Value = i64;
+    type Error = Error;
+
+    /// One statement for each set of states that the query asks for.
+    async fn load(&self, keys: &[VersionsOf]) -> Result<HashMap<VersionsOf, i64>> {
+        let mut by_states: HashMap<Option<Vec<State>>, Vec<AssetId>> = HashMap::new();
+        for VersionsOf(asset, states) in keys {
+            by_states.entry(states.clone()).or_default().push(*asset);
+        }
+        let mut counts = HashMap::new();
+        for (states, assets) in by_states {
+            let found = versions::counts(&self.0, &assets, states.as_deref()).await?;
+            counts.extend(
+                found
+                    .into_iter()
+                    .map(|(asset, count)| (VersionsOf(asset, states.clone()), count)),
+            );
+        }
+        Ok(counts)
+    }
+}
+
+impl BatchLoader<UploadIntentId> for Loader {
+    type Value = Arc<upload_intent::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[UploadIntentId]) -> Result<HashMap<UploadIntentId, Self::Value>> {
+        Ok(shared(upload::by_ids(&self.0, keys).await?))
+    }
+}
+
+impl BatchLoader<Bounds> for Loader {
+    type Value = (i64, i64);
+    type Error = Error;
+
+    async fn load(&self, _: &[Bounds]) -> Result<HashMap<Bounds, Self::Value>> {
+        Ok(HashMap::from([(Bounds, changes::bounds(&self.0).await?)]))
+    }
+}
+
+impl BatchLoader<EntryNumber> for Loader {
+    type Value = Arc<change::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[EntryNumber]) -> Result<HashMap<EntryNumber, Self::Value>> {
+        let numbers: Vec<i64> = keys.iter().map(|key| key.0).collect();
+        let found = changes::by_numbers(&self.0, &numbers).await?;
+        Ok(found
+            .into_iter()
+            .map(|row| (EntryNumber(row.seq), Arc::new(row)))
+            .collect())
+    }
+}
+
+impl BatchLoader<IndexPage> for Loader {
+    type Value = Vec<change::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[IndexPage]) -> Result<HashMap<IndexPage, Self::Value>> {
+        let found = changes::pages(&self.0, keys).await?;
+        Ok(keys.iter().cloned().zip(found).collect())
+    }
+}
+
+fn shared<K: Hash + Eq, V>(rows: HashMap<K, V>) -> HashMap<K, Arc<V>> {
+    rows.into_iter().map(|(key, row)| (key, Arc::new(row))).collect()
+}

@@ -1,0 +1,173 @@
+//! The GraphQL edge: the schema over [`crate::domain`], and the way from a request to its answer. The only
+//! place that knows async-graphql.
+
+mod asset;
+mod change;
+mod connection;
+mod context;
+mod document;
+mod error;
+mod folder;
+mod guard;
+mod loaders;
+mod node;
+mod scalar;
+mod upload;
+mod version;
+mod viewer;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use async_graphql::{MergedObject, MergedSubscription, Response, SDLExportOptions, ValidationMode};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _};
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::domain::actor::Actor;
+use crate::domain::error::Error;
+use document::Documents;
+use loaders::{Loader, Loaders};
+
+pub use document::{Operation, OperationKind, Refusal};
+pub use error::error_json;
+
+/// Longest time that one query or mutation may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Everything that can be read.
+#[derive(MergedObject, Default)]
+pub struct Query(
+    node::NodeQuery,
+    folder::FolderQuery,
+    asset::AssetQuery,
+    version::VersionQuery,
+    change::ChangeQuery,
+    upload::UploadQuery,
+    viewer::ViewerQuery,
+);
+
+/// Everything that can be done. Each mutation is one commit: all of it happens, or nothing.
+#[derive(MergedObject, Default)]
+pub struct Mutation(
+    upload::UploadMutation,
+    version::VersionMutation,
+    folder::FolderMutation,
+    asset::AssetMutation,
+);
+
+/// Everything that can be watched.
+#[derive(MergedSubscription, Default)]
+pub struct Subscription(
+    change::ChangeSubscription,
+    asset::AssetSubscription,
+    folder::FolderSubscription,
+    upload::UploadSubscription,
+);
+
+type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
+
+/// A GraphQL request as every transport sends it.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Params {
+    /// The document.
+    pub query: String,
+    /// Which of its operations.
+    #[serde(default)]
+    pub operation_name: Option<String>,
+    /// Values of its variables.
+    #[serde(default)]
+    pub variables: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Executes GraphQL requests. Cheap to clone.
+#[derive(Clone)]
+pub struct Graphql {
+    schema: Schema,
+    documents: Documents,
+}
+
+impl Graphql {
+    /// Builds the executor over a library.
+    #[must_use]
+    pub fn new(app: &App) -> Self {
+        let schema = builder()
+            .data(app.clone())
+            .data(Loaders::new(Loader(app.clone())))
+            .finish();
+        Self {
+            documents: Documents::new(&sdl()),
+            schema,
+        }
+    }
+
+    /// Parses and validates a request. What passes begins to execute; what does not never does.
+    ///
+    /// # Errors
+    /// The errors of a document or of variables that cannot be used.
+    pub fn prepare(&self, params: &Params) -> Result<Operation, Refusal> {
+        self.documents.prepare(params)
+    }
+
+    /// Executes a query or a mutation.
+    pub async fn execute(&self, actor: &Actor, operation: Operation) -> Response {
+        let request = operation.request.data(actor.clone());
+        let execution = AssertUnwindSafe(self.schema.execute(request)).catch_unwind();
+        let response = match tokio::time::timeout(TIMEOUT, execution).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => error::response(&Error::internal("a resolver panicked")),
+            Err(_) => error::response(&Error::RateLimited(
+                "the operation took too long: ask for less".to_owned(),
+            )),
+        };
+        error::finish(response)
+    }
+
+    /// Executes a subscription: a response for each event.
+    #[must_use]
+    pub fn subscribe(&self, actor: &Actor, operation: Operation) -> BoxStream<'static, Response> {
+        let request = operation.request.data(actor.clone());
+        let events = AssertUnwindSafe(self.schema.execute_stream(request)).catch_unwind();
+        let responses = events.map(|event| {
+            event.unwrap_or_else(|_| error::response(&Error::internal("a subscription panicked")))
+        });
+        // After an error there is nothing more to come.
+        let until_error = stream::unfold((responses.boxed(), false), |(mut responses, over)| async move {
+            if over {
+                return None;
+            }
+            let response = error::finish(responses.next().await?);
+            let over = !response.errors.is_empty();
+            Some((response, (responses, over)))
+        });
+        until_error.boxed()
+    }
+}
+
+/// Whether a response has errors and nothing else.
+#[must_use]
+pub fn is_failure(response: &Response) -> bool {
+    !response.errors.is_empty() && response.data == async_graphql::Value::Null
+}
+
+/// The SDL of the schema.
+#[must_use]
+pub fn sdl() -> String {
+    let schema = builder().finish();
+    let sdl = schema.sdl_with_options(
+        SDLExportOptions::new()
+            .include_specified_by()
+            .use_space_ident()
+            .indent_width(2),
+    );
+    format!("{}\n", sdl.trim_end())
+}
+
+fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
+    // Documents are validated by `document.rs` before they come here.
+    async_graphql::Schema::build(Query::default(), Mutation::default(), Subscription::default())
+        .validation_mode(ValidationMode::Fast)
+        .limit_recursive_depth(2 * guard::MAX_DEPTH)
+}

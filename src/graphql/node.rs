@@ -1,0 +1,108 @@
+//! Refetching by id (<https://relay.dev/graphql/objectidentification.htm>).
+
+use std::str::FromStr;
+
+use async_graphql::{Context, ID, Interface, Object};
+use entity::{AssetId, FolderId, UploadIntentId, VersionId};
+
+use super::asset::Asset;
+use super::change::Change;
+use super::context::{ContextExt as _, Result};
+use super::folder::Folder;
+use super::loaders::EntryNumber;
+use super::upload::UploadIntent;
+use super::version::Version;
+use crate::domain::actor::Role;
+use crate::domain::error::Error;
+use crate::domain::page::MAX_PAGE;
+
+/// Something with an id that it can be fetched by.
+#[derive(Interface)]
+#[graphql(field(name = "id", ty = "ID", desc = "Opaque id, the same for ever."))]
+pub enum Node {
+    /// A folder.
+    Folder(Folder),
+    /// An asset.
+    Asset(Asset),
+    /// A version.
+    Version(Version),
+    /// An upload.
+    UploadIntent(UploadIntent),
+    /// An entry of the changelog.
+    Change(Change),
+}
+
+/// Reads an id; `field` is named when it is none of the kind.
+pub fn parse_id<I: FromStr>(id: &ID, field: &str) -> Result<I>
+where
+    I::Err: std::fmt::Display,
+{
+    id.parse()
+        .map_err(|error| Error::bad_input(field, format!("is {error}")).into())
+}
+
+/// Queries by id.
+#[derive(Default)]
+pub struct NodeQuery;
+
+#[Object]
+impl NodeQuery {
+    /// Whatever has this id; null when there is nothing.
+    async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "Its id.")] id: ID) -> Result<Option<Node>> {
+        ctx.actor().require(Role::Viewer)?;
+        fetch(ctx, &id).await
+    }
+
+    /// Whatever has these ids, in their order; null where there is nothing. At most 200.
+    async fn nodes(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Their ids.")] ids: Vec<ID>,
+    ) -> Result<Vec<Option<Node>>> {
+        ctx.actor().require(Role::Viewer)?;
+        if ids.len() > MAX_PAGE {
+            return Err(Error::bad_input(
+                "ids",
+                format!("has {} ids; at most {MAX_PAGE} are allowed", ids.len()),
+            )
+            .into());
+        }
+        futures_util::future::try_join_all(ids.iter().map(|id| fetch(ctx, id))).await
+    }
+}
+
+async fn fetch(ctx: &Context<'_>, id: &ID) -> Result<Option<Node>> {
+    let loaders = ctx.loaders();
+    let Some((prefix, rest)) = id.rsplit_once('_') else {
+        return Ok(None);
+    };
+    Ok(match prefix {
+        FolderId::PREFIX => match id.parse::<FolderId>() {
+            Ok(id) => loaders.one(id).await?.map(|row| Node::Folder(Folder(row))),
+            Err(_) => None,
+        },
+        AssetId::PREFIX => match id.parse::<AssetId>() {
+            Ok(id) => loaders.one(id).await?.map(|asset| Node::Asset(Asset(asset))),
+            Err(_) => None,
+        },
+        VersionId::PREFIX => match id.parse::<VersionId>() {
+            Ok(id) => loaders.one(id).await?.map(|row| Node::Version(Version(row))),
+            Err(_) => None,
+        },
+        UploadIntentId::PREFIX => match id.parse::<UploadIntentId>() {
+            Ok(id) => loaders
+                .one(id)
+                .await?
+                .map(|row| Node::UploadIntent(UploadIntent(row))),
+            Err(_) => None,
+        },
+        Change::ID_PREFIX => match rest.parse::<i64>() {
+            Ok(seq) => loaders
+                .one(EntryNumber(seq))
+                .await?
+                .map(|row| Node::Change(Change(row))),
+            Err(_) => None,
+        },
+        _ => None,
+    })
+}

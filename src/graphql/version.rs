@@ -1,0 +1,358 @@
+//! Versions: object, inputs, query, mutations.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, Enum, ID, InputObject, MaybeUndefined, Object, SimpleObject};
+use entity::version;
+
+use super::asset::Asset;
+use super::change::Change;
+use super::connection::{Entry, connection};
+use super::context::{ContextExt as _, Result};
+use super::folder::OrderDirection;
+use super::loaders::VersionsOf;
+use super::node::parse_id;
+use super::scalar::{ByteCount, DateTime, Url};
+use super::viewer::Actor;
+use crate::domain::error::Error;
+use crate::domain::page::Direction;
+use crate::domain::version as versions;
+
+/// One immutable content of an asset.
+#[derive(Clone)]
+pub struct Version(pub Arc<version::Model>);
+
+/// One immutable content of an asset.
+#[Object]
+impl Version {
+    /// Opaque id, the same for ever.
+    pub async fn id(&self) -> ID {
+        self.0.id.into()
+    }
+
+    /// The asset that it is a content of.
+    async fn asset(&self, ctx: &Context<'_>) -> Result<Asset> {
+        let asset = ctx.loaders().one(self.0.asset_id).await?;
+        asset
+            .map(Asset)
+            .ok_or_else(|| Error::internal(format!("{} has no asset", self.0.id)).into())
+    }
+
+    /// 1, 2, 3 … without holes, in the order in which they were added.
+    async fn number(&self) -> i32 {
+        self.0.number
+    }
+
+    /// What readers see of it.
+    async fn state(&self) -> VersionState {
+        self.0.state.into()
+    }
+
+    /// What people call it.
+    async fn label(&self) -> Option<&str> {
+        self.0.label.as_deref()
+    }
+
+    /// Original filename, for URLs and downloads.
+    async fn filename(&self) -> &str {
+        &self.0.filename
+    }
+
+    /// Media type, told from the bytes where they can tell.
+    async fn content_type(&self) -> &str {
+        &self.0.content_type
+    }
+
+    /// Count of bytes.
+    async fn size(&self) -> ByteCount {
+        ByteCount(self.0.size_bytes)
+    }
+
+    /// Lower-case hex. Always known: the server read the bytes.
+    async fn sha256(&self) -> &str {
+        &self.0.sha256
+    }
+
+    /// Immutable URL: these bytes for ever.
+    async fn url(&self, ctx: &Context<'_>) -> Url {
+        Url(versions::url(ctx.app(), &self.0))
+    }
+
+    /// The version that it has its bytes from, when it was restored.
+    async fn restored_from(&self, ctx: &Context<'_>) -> Result<Option<Self>> {
+        let Some(id) = self.0.restored_from_id else {
+            return Ok(None);
+        };
+        Ok(ctx.loaders().one(id).await?.map(Self))
+    }
+
+    /// When it was added.
+    async fn created_at(&self) -> DateTime {
+        DateTime(self.0.created_at)
+    }
+
+    /// Who added it.
+    async fn created_by(&self) -> Actor {
+        self.0.created_by.clone().into()
+    }
+
+    /// When it was published last.
+    async fn published_at(&self) -> Option<DateTime> {
+        self.0.published_at.map(DateTime)
+    }
+
+    /// Who published it last.
+    async fn published_by(&self) -> Option<Actor> {
+        self.0.published_by.clone().map(Into::into)
+    }
+
+    /// When it was archived; null unless it is.
+    async fn archived_at(&self) -> Option<DateTime> {
+        self.0.archived_at.map(DateTime)
+    }
+
+    /// Who archived it; null unless it is.
+    async fn archived_by(&self) -> Option<Actor> {
+        self.0.archived_by.clone().map(Into::into)
+    }
+}
+
+impl From<version::Model> for Version {
+    fn from(row: version::Model) -> Self {
+        Self(Arc::new(row))
+    }
+}
+
+impl Entry for Version {
+    type Order = ();
+
+    fn cursor(&self, (): ()) -> String {
+        versions::position(&self.0).cursor(versions::ORDER)
+    }
+}
+
+connection!(VersionConnection, VersionEdge, Version, VersionsOf, "versions");
+
+/// What readers see of a version.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "version::State")]
+pub enum VersionState {
+    /// Not yet shown to readers.
+    Draft,
+    /// What readers get; at most one for an asset.
+    Published,
+    /// Was published, or set aside.
+    Archived,
+}
+
+/// How versions are sorted.
+#[derive(InputObject, Clone, Copy)]
+pub struct VersionOrder {
+    /// What by.
+    #[graphql(default_with = "VersionOrderField::Number")]
+    field: VersionOrderField,
+    /// Which way.
+    #[graphql(default_with = "OrderDirection::Desc")]
+    direction: OrderDirection,
+}
+
+/// What versions can be sorted by.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+pub enum VersionOrderField {
+    /// By number, which is the order in which they were added.
+    Number,
+}
+
+impl VersionOrder {
+    /// Which way.
+    pub fn direction(self) -> Direction {
+        match self.field {
+            VersionOrderField::Number => self.direction.into(),
+        }
+    }
+}
+
+/// The version that readers are to get.
+#[derive(InputObject)]
+pub struct PublishVersionInput {
+    /// Which version.
+    version_id: ID,
+    /// Refuse unless this is the revision of its asset.
+    if_revision: Option<i32>,
+}
+
+/// What publishing did.
+#[derive(SimpleObject)]
+pub struct PublishVersionPayload {
+    /// The version.
+    version: Version,
+    /// Its asset.
+    asset: Asset,
+    /// The entries that it wrote; none when it was published already.
+    changes: Vec<Change>,
+}
+
+/// The version to set aside.
+#[derive(InputObject)]
+pub struct ArchiveVersionInput {
+    /// Which version.
+    version_id: ID,
+    /// Refuse unless this is the revision of its asset.
+    if_revision: Option<i32>,
+}
+
+/// What archiving did.
+#[derive(SimpleObject)]
+pub struct ArchiveVersionPayload {
+    /// The version.
+    version: Version,
+    /// Its asset.
+    asset: Asset,
+    /// The entries that it wrote; none when it was archived already.
+    changes: Vec<Change>,
+}
+
+/// The version whose bytes are to be published again.
+#[derive(InputObject)]
+pub struct RestoreVersionInput {
+    /// Which version.
+    version_id: ID,
+    /// Label of the new version. Defaults to: Restored from v<number>.
+    label: Option<String>,
+    /// Refuse unless this is the revision of its asset.
+    if_revision: Option<i32>,
+}
+
+/// What restoring did.
+#[derive(SimpleObject)]
+pub struct RestoreVersionPayload {
+    /// The new version.
+    version: Version,
+    /// Its asset.
+    asset: Asset,
+    /// The version that it has its bytes from.
+    restored_from: Version,
+    /// The entries that it wrote.
+    changes: Vec<Change>,
+}
+
+/// Changes of a version. What is left out stays; null clears.
+#[derive(InputObject)]
+pub struct UpdateVersionInput {
+    /// Which version.
+    version_id: ID,
+    /// What people call it.
+    label: MaybeUndefined<String>,
+    /// Refuse unless this is the revision of its asset.
+    if_revision: Option<i32>,
+}
+
+/// What updating a version did.
+#[derive(SimpleObject)]
+pub struct UpdateVersionPayload {
+    /// The version.
+    version: Version,
+    /// The entries that it wrote; none when nothing changed.
+    changes: Vec<Change>,
+}
+
+/// Queries about versions.
+#[derive(Default)]
+pub struct VersionQuery;
+
+#[Object]
+impl VersionQuery {
+    /// A version by its id; null when there is none.
+    async fn version(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Its id.")] id: ID,
+    ) -> Result<Option<Version>> {
+        let id = parse_id(&id, "id")?;
+        Ok(versions::by_id(ctx.app(), ctx.actor(), id)
+            .await?
+            .map(Version::from))
+    }
+}
+
+/// Mutations of versions.
+#[derive(Default)]
+pub struct VersionMutation;
+
+#[Object]
+impl VersionMutation {
+    /// Makes a version the one that readers get; the one before is archived in the same commit.
+    async fn publish_version(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to publish.")] input: PublishVersionInput,
+    ) -> Result<PublishVersionPayload> {
+        let id = parse_id(&input.version_id, "input.versionId")?;
+        let done = versions::publish(ctx.app(), ctx.actor(), id, input.if_revision.map(i64::from)).await?;
+        let versions::Outcome { version, asset } = done.value;
+        let changes = Change::list(done.changes);
+        Ok(PublishVersionPayload {
+            version: version.into(),
+            asset: asset.into(),
+            changes,
+        })
+    }
+
+    /// Takes the published version back; the asset stays, with nothing published.
+    async fn archive_version(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to set aside.")] input: ArchiveVersionInput,
+    ) -> Result<ArchiveVersionPayload> {
+        let id = parse_id(&input.version_id, "input.versionId")?;
+        let done = versions::archive(ctx.app(), ctx.actor(), id, input.if_revision.map(i64::from)).await?;
+        let versions::Outcome { version, asset } = done.value;
+        let changes = Change::list(done.changes);
+        Ok(ArchiveVersionPayload {
+            version: version.into(),
+            asset: asset.into(),
+            changes,
+        })
+    }
+
+    /// Adds a new published version with the bytes of an old one; no bytes are copied.
+    async fn restore_version(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to restore.")] input: RestoreVersionInput,
+    ) -> Result<RestoreVersionPayload> {
+        let id = parse_id(&input.version_id, "input.versionId")?;
+        let if_revision = input.if_revision.map(i64::from);
+        let done = versions::restore(ctx.app(), ctx.actor(), id, input.label, if_revision).await?;
+        let versions::Restored {
+            outcome: versions::Outcome { version, asset },
+            from,
+        } = done.value;
+        Ok(RestoreVersionPayload {
+            version: version.into(),
+            asset: asset.into(),
+            restored_from: from.into(),
+            changes: Change::list(done.changes),
+        })
+    }
+
+    /// Changes the label of a version; its bytes never change.
+    async fn update_version(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to update.")] input: UpdateVersionInput,
+    ) -> Result<UpdateVersionPayload> {
+        let id = parse_id(&input.version_id, "input.versionId")?;
+        let if_revision = input.if_revision.map(i64::from);
+        let label = match input.label {
+            MaybeUndefined::Undefined => versions::Label::Keep,
+            MaybeUndefined::Null => versions::Label::Clear,
+            MaybeUndefined::Value(label) => versions::Label::Set(label),
+        };
+        let done = versions::relabel(ctx.app(), ctx.actor(), id, label, if_revision).await?;
+        Ok(UpdateVersionPayload {
+            version: done.value.version.into(),
+            changes: Change::list(done.changes),
+        })
+    }
+}

@@ -1,0 +1,443 @@
+//! Sends bytes: the stable URL of an asset, and the immutable URL of a version. Conditional requests and
+//! ranges as RFC 9110, digests as RFC 9530 (and RFC 3230 for older clients).
+
+use std::ops::RangeInclusive;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use entity::{Timestamp, VersionId};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http_range_header::parse_range_header;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use uuid::Uuid;
+
+use super::Server;
+use super::error::HttpError;
+use crate::blob::{BlobKey, LocalStore};
+use crate::domain::actor::Actor;
+use crate::domain::error::Error;
+use crate::domain::path::TreePath;
+use crate::domain::version::{self, Access, Content};
+
+/// Files up to this size are read at once.
+const SMALL: u64 = 256 * 1024;
+/// Ranges of one request that are answered; with more the whole file is sent.
+const MAX_RANGES: usize = 16;
+/// What an HTTP header may have in `filename*` (RFC 8187, `attr-char`).
+const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+
+/// Whether the bytes behind a URL can ever be others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lifetime {
+    Stable,
+    Immutable,
+}
+
+/// `GET /assets/{path}`: the published bytes; `GET /assets/v/{versionId}`: those of a version.
+pub async fn stable(
+    State(server): State<Server>,
+    method: Method,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, HttpError> {
+    let actor = server.auth().actor(&headers)?;
+    if let Some(content) = version_by_path(&server, &actor, &path).await? {
+        return send(&server, &method, &headers, content, Lifetime::Immutable).await;
+    }
+    let nowhere = |_| Error::NotFound(format!("nothing is published at {path}"));
+    let path = TreePath::parse_named(&path, "path").map_err(nowhere)?;
+    let content = version::published_at(server.app(), &actor, &path).await?;
+    send(&server, &method, &headers, content, Lifetime::Stable).await
+}
+
+/// `GET /v/{versionId}/{filename}`: the bytes of a version. The filename is for people and their downloads.
+pub async fn version(
+    State(server): State<Server>,
+    method: Method,
+    Path((id, _filename)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, HttpError> {
+    let actor = server.auth().actor(&headers)?;
+    let id: VersionId = id
+        .parse()
+        .map_err(|_| Error::NotFound(format!("there is no version {id}")))?;
+    let content = version::content(server.app(), &actor, id).await?;
+    send(&server, &method, &headers, content, Lifetime::Immutable).await
+}
+
+/// The version that `v/{versionId}` names; none when that is the path of an asset in a folder called `v`.
+async fn version_by_path(server: &Server, actor: &Actor, path: &str) -> Result<Option<Content>, Error> {
+    let Some(Ok(id)) = path.strip_prefix("v/").map(str::parse::<VersionId>) else {
+        return Ok(None);
+    };
+    match version::content(server.app(), actor, id).await {
+        Ok(content) => Ok(Some(content)),
+        Err(Error::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn send(
+    server: &Server,
+    method: &Method,
+    request: &HeaderMap,
+    content: Content,
+    lifetime: Lifetime,
+) -> Result<Response, HttpError> {
+    let file = File::new(&content, lifetime);
+    let mut headers = file.headers(&content, lifetime);
+    if file.is_not_modified(request) {
+        headers.remove(header::CONTENT_TYPE);
+        headers.remove(header::CONTENT_DISPOSITION);
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    let ranges = if *method == Method::GET {
+        file.ranges(request)
+    } else {
+        Ranges::Whole
+    };
+    let store = server.app().store();
+    let (status, length, body) = match ranges {
+        Ranges::Unsatisfiable => {
+            let mut response =
+                HttpError::from(Error::bad_input("Range", "is not within the file")).into_response();
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            let all = value(&format!("bytes */{}", file.size));
+            response.headers_mut().insert(header::CONTENT_RANGE, all);
+            return Ok(response);
+        }
+        Ranges::Whole if *method == Method::HEAD => (StatusCode::OK, file.size, Body::empty()),
+        Ranges::Whole if file.size == 0 => (StatusCode::OK, 0, Body::empty()),
+        Ranges::Whole => (
+            StatusCode::OK,
+            file.size,
+            file.body(store, 0..=file.size - 1).await?,
+        ),
+        Ranges::One(range) => {
+            headers.insert(header::CONTENT_RANGE, value(&file.content_range(&range)));
+            let length = range.end() - range.start() + 1;
+            (
+                StatusCode::PARTIAL_CONTENT,
+                length,
+                file.body(store, range).await?,
+            )
+        }
+        Ranges::Many(ranges) => {
+            let multipart = Multipart::new(&file, ranges);
+            headers.insert(header::CONTENT_TYPE, value(&multipart.content_type()));
+            let length = multipart.length();
+            (
+                StatusCode::PARTIAL_CONTENT,
+                length,
+                multipart.body(file.clone(), store.clone()),
+            )
+        }
+    };
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    Ok((status, headers, body).into_response())
+}
+
+/// What is sent.
+#[derive(Debug, Clone)]
+struct File {
+    key: BlobKey,
+    size: u64,
+    sha256: String,
+    content_type: String,
+    modified: SystemTime,
+}
+
+enum Ranges {
+    Whole,
+    One(RangeInclusive<u64>),
+    Many(Vec<RangeInclusive<u64>>),
+    Unsatisfiable,
+}
+
+impl File {
+    fn new(content: &Content, lifetime: Lifetime) -> Self {
+        let version = &content.version;
+        let published = version.published_at.filter(|_| lifetime == Lifetime::Stable);
+        Self {
+            key: BlobKey::new(version.stored_file_id),
+            size: version.size_bytes.unsigned_abs(),
+            sha256: version.sha256.clone(),
+            content_type: with_charset(&version.content_type),
+            modified: whole_seconds(published.unwrap_or(version.created_at)),
+        }
+    }
+
+    fn etag(&self) -> String {
+        format!("\"{}\"", self.sha256)
+    }
+
+    fn headers(&self, content: &Content, lifetime: Lifetime) -> HeaderMap {
+        let scope = match content.access {
+            Access::Public => "public",
+            Access::Private => "private",
+        };
+        let cache = match (lifetime, content.access) {
+            (Lifetime::Stable, Access::Public) => "no-cache".to_owned(),
+            (Lifetime::Stable, Access::Private) => "private, no-cache".to_owned(),
+            (Lifetime::Immutable, _) => format!("{scope}, max-age=31536000, immutable"),
+        };
+        let resource_policy = match content.access {
+            Access::Public => "cross-origin",
+            Access::Private => "same-origin",
+        };
+        let digest = STANDARD.encode(unhex(&self.sha256));
+        let mut headers = HeaderMap::new();
+        for (name, text) in [
+            (header::CONTENT_TYPE, self.content_type.as_str()),
+            (
+                header::CONTENT_DISPOSITION,
+                &disposition(&content.version.filename),
+            ),
+            (header::ETAG, &self.etag()),
+            (header::LAST_MODIFIED, &httpdate::fmt_http_date(self.modified)),
+            (header::CACHE_CONTROL, &cache),
+            (header::ACCEPT_RANGES, "bytes"),
+            (
+                HeaderName::from_static("repr-digest"),
+                &format!("sha-256=:{digest}:"),
+            ),
+            (HeaderName::from_static("digest"), &format!("sha-256={digest}")),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (
+                HeaderName::from_static("cross-origin-resource-policy"),
+                resource_policy,
+            ),
+        ] {
+            headers.insert(name, value(text));
+        }
+        if can_run_script(&self.content_type) {
+            let policy =
+                "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:";
+            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        }
+        headers
+    }
+
+    /// Whether the client has these bytes already (RFC 9110, section 13.2.2).
+    fn is_not_modified(&self, request: &HeaderMap) -> bool {
+        if let Some(known) = text(request, &header::IF_NONE_MATCH) {
+            let weakly = |tag: &str| tag.trim().trim_start_matches("W/") == self.etag();
+            return known.trim() == "*" || known.split(',').any(weakly);
+        }
+        let since = text(request, &header::IF_MODIFIED_SINCE);
+        since
+            .and_then(|date| httpdate::parse_http_date(date).ok())
+            .is_some_and(|since| self.modified <= since)
+    }
+
+    fn ranges(&self, request: &HeaderMap) -> Ranges {
+        let Some(wanted) = text(request, &header::RANGE).filter(|_| self.may_send_part(request)) else {
+            return Ranges::Whole;
+        };
+        // Another unit is not for us to understand.
+        if !wanted.trim_start().starts_with("bytes=") {
+            return Ranges::Whole;
+        }
+        let Ok(parsed) = parse_range_header(wanted) else {
+            return Ranges::Unsatisfiable;
+        };
+        let Ok(ranges) = parsed.validate(self.size) else {
+            return Ranges::Unsatisfiable;
+        };
+        match <[_; 1]>::try_from(ranges) {
+            Ok([range]) => Ranges::One(range),
+            Err(ranges) if ranges.len() > MAX_RANGES => Ranges::Whole,
+            Err(ranges) => Ranges::Many(ranges),
+        }
+    }
+
+    /// A part is only of use to who has the rest of the same bytes (RFC 9110, section 13.1.5).
+    fn may_send_part(&self, request: &HeaderMap) -> bool {
+        let Some(condition) = text(request, &header::IF_RANGE) else {
+            return true;
+        };
+        match httpdate::parse_http_date(condition) {
+            Ok(date) => date == self.modified,
+            Err(_) => condition.trim() == self.etag(),
+        }
+    }
+
+    fn content_range(&self, range: &RangeInclusive<u64>) -> String {
+        format!("bytes {}-{}/{}", range.start(), range.end(), self.size)
+    }
+
+    async fn body(&self, store: &LocalStore, range: RangeInclusive<u64>) -> Result<Body, HttpError> {
+        let (start, end) = (*range.start(), range.end() + 1);
+        let blob = store.open_blob(&self.key).await.map_err(Error::storage)?;
+        if blob.size != self.size {
+            let cause = format!("{} has {} bytes and not {}", self.key, blob.size, self.size);
+            return Err(Error::storage(cause).into());
+        }
+        if end - start <= SMALL {
+            return Ok(Body::from(blob.read(start..end).await.map_err(Error::storage)?));
+        }
+        Ok(Body::from_stream(
+            blob.stream(start..end).await.map_err(Error::storage)?,
+        ))
+    }
+}
+
+/// Several ranges in one answer (RFC 9110, section 14.6).
+struct Multipart {
+    boundary: String,
+    parts: Vec<(Bytes, RangeInclusive<u64>)>,
+    end: Bytes,
+}
+
+impl Multipart {
+    fn new(file: &File, ranges: Vec<RangeInclusive<u64>>) -> Self {
+        let boundary = Uuid::new_v4().simple().to_string();
+        let head = |range: &RangeInclusive<u64>| {
+            let (content_type, content_range) = (&file.content_type, file.content_range(range));
+            format!(
+                "\r\n--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {content_range}\r\n\r\n"
+            )
+        };
+        let parts = ranges
+            .into_iter()
+            .map(|range| (Bytes::from(head(&range)), range))
+            .collect();
+        Self {
+            parts,
+            end: Bytes::from(format!("\r\n--{boundary}--\r\n")),
+            boundary,
+        }
+    }
+
+    fn content_type(&self) -> String {
+        format!("multipart/byteranges; boundary={}", self.boundary)
+    }
+
+    fn length(&self) -> u64 {
+        let part = |(head, range): &(Bytes, RangeInclusive<u64>)| {
+            head.len() as u64 + range.end() - range.start() + 1
+        };
+        self.parts.iter().map(part).sum::<u64>() + self.end.len() as u64
+    }
+
+    fn body(self, file: File, store: LocalStore) -> Body {
+        let parts = stream::iter(self.parts).then(move |(head, range)| {
+            let (store, key) = (store.clone(), file.key);
+            async move {
+                let blob = store.open_blob(&key).await?;
+                let bytes = blob.stream(*range.start()..range.end() + 1).await?;
+                Ok::<_, std::io::Error>(stream::iter([Ok(head)]).chain(bytes))
+            }
+        });
+        let end = stream::iter([Ok(self.end)]);
+        Body::from_stream(parts.try_flatten().chain(end))
+    }
+}
+
+/// Names the file for downloads; shown in the browser unless the user saves it (RFC 6266).
+fn disposition(filename: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' {
+            c
+        } else {
+            '_'
+        }
+    };
+    let fallback: String = filename.chars().map(plain).collect();
+    format!(
+        "inline; filename=\"{fallback}\"; filename*=UTF-8''{}",
+        utf8_percent_encode(filename, ATTR_CHAR)
+    )
+}
+
+/// Text without a charset is read as Latin-1 by some; almost all of it is UTF-8.
+fn with_charset(content_type: &str) -> String {
+    let lower = content_type.to_ascii_lowercase();
+    if lower.starts_with("text/") && !lower.contains("charset") {
+        return format!("{content_type}; charset=utf-8");
+    }
+    content_type.to_owned()
+}
+
+/// Whether a browser that opens such a file would run what is in it, with the rights of our origin.
+fn can_run_script(content_type: &str) -> bool {
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let known = [
+        "text/html",
+        "text/xml",
+        "application/xml",
+        "application/xhtml+xml",
+        "text/xsl",
+        "multipart/related",
+    ];
+    essence.ends_with("+xml") || known.contains(&essence.as_str())
+}
+
+fn whole_seconds(at: Timestamp) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(at.0.unsigned_abs() / 1000)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let digits = hex.as_bytes().as_chunks::<2>().0.iter();
+    digits
+        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filenames_of_any_script_survive_in_a_header() {
+        assert_eq!(
+            disposition("hé\"llo 🦊.png"),
+            "inline; filename=\"h__llo _.png\"; filename*=UTF-8''h%C3%A9%22llo%20%F0%9F%A6%8A.png"
+        );
+    }
+
+    #[test]
+    fn what_can_run_script_is_known_by_its_type() {
+        for (content_type, can) in [
+            ("image/svg+xml", true),
+            ("text/html; charset=utf-8", true),
+            ("application/atom+xml", true),
+            ("application/pdf", false),
+            ("image/png", false),
+            ("text/plain", false),
+        ] {
+            assert_eq!(can_run_script(content_type), can, "{content_type}");
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! GraphQL over HTTP (<https://graphql.github.io/graphql-over-http/draft/>): POST, and GET for queries.
+//! A browser that asks for a page gets the explorer; a WebSocket handshake goes to `socket.rs`.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::{MAX_GRAPHQL_BODY, Server, params, socket, ui};
+use crate::graphql::{OperationKind, Params, error_json};
+
+/// Media types of an answer. They differ in what a request that cannot be executed is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MediaType {
+    /// `application/graphql-response+json`: the status tells.
+    GraphqlResponse,
+    /// `application/json`: 200 whenever the request was well-formed.
+    Json,
+}
+
+/// `/graphql`, whatever the method.
+pub async fn endpoint(State(server): State<Server>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if is_websocket(&parts.headers) {
+        return upgrade(server, parts).await;
+    }
+    let query_string = parts.uri.query().unwrap_or_default();
+    if parts.method == Method::GET && !has_query(query_string) && accepts(&parts.headers, "text/html") {
+        return ui::explorer_page();
+    }
+    let Some(media_type) = negotiate(&parts.headers) else {
+        let message = "answers are application/graphql-response+json or application/json";
+        return refuse(StatusCode::NOT_ACCEPTABLE, MediaType::Json, message);
+    };
+    match parts.method {
+        Method::GET => get(&server, &parts, media_type).await,
+        Method::POST => post(&server, &parts, body, media_type).await,
+        _ => {
+            let mut response = refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                media_type,
+                "use POST, or GET for queries",
+            );
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+            response
+        }
+    }
+}
+
+async fn get(server: &Server, parts: &Parts, media_type: MediaType) -> Response {
+    // Another site's page can send a GET without asking first; it has no business here.
+    let cross_site = parts
+        .headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site == "cross-site");
+    let trusted = parts.headers.contains_key(header::ORIGIN) && server.auth().trusts_page(&parts.headers);
+    if cross_site && !trusted {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            media_type,
+            "this page's origin is not among allowed_origins",
+        );
+    }
+    match params::from_query(parts.uri.query().unwrap_or_default()) {
+        Ok(params) => {
+            run(
+                server,
+                &parts.headers,
+                &params,
+                media_type,
+                &[OperationKind::Query],
+            )
+            .await
+        }
+        Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
+    }
+}
+
+async fn post(server: &Server, parts: &Parts, body: Body, media_type: MediaType) -> Response {
+    // Also what keeps other sites' pages out: a browser does not send JSON to them without asking first.
+    if !is_json(&parts.headers) {
+        let message = "the body has to be application/json in UTF-8";
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, media_type, message);
+    }
+    let object = match read_object(body).await {
+        Ok(object) => object,
+        Err((status, message)) => return refuse(status, media_type, message),
+    };
+    match params::from_json(&object) {
+        Ok(params) => {
+            let kinds = [OperationKind::Query, OperationKind::Mutation];
+            run(server, &parts.headers, &params, media_type, &kinds).await
+        }
+        Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
+    }
+}
+
+async fn read_object(body: Body) -> Result<serde_json::Map<String, Value>, (StatusCode, &'static str)> {
+    let bytes = to_bytes(body, MAX_GRAPHQL_BODY).await.map_err(|_| {
+        (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is longer than 1 MiB, or broke off",
+        )
+    })?;
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Array(_)) => Err((
+            StatusCode::BAD_REQUEST,
+            "send one operation a request: batches are not taken",
+        )),
+        Ok(_) | Err(_) => Err((StatusCode::BAD_REQUEST, "the body has to be a JSON object")),
+    }
+}
+
+async fn run(
+    server: &Server,
+    headers: &HeaderMap,
+    params: &Params,
+    media_type: MediaType,
+    allowed: &[OperationKind],
+) -> Response {
+    let actor = match server.auth().actor(headers) {
+        Ok(actor) => actor,
+        Err(error) => {
+            let errors = json!({ "errors": [error_json(&error.to_string(), error.code())] });
+            let mut response = answer(StatusCode::UNAUTHORIZED, media_type, &errors);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return response;
+        }
+    };
+    let operation = match server.graphql().prepare(params) {
+        Ok(operation) => operation,
+        Err(refusal) => {
+            return answer(
+                media_type.status_of_refusal(),
+                media_type,
+                &json!({ "errors": refusal.0 }),
+            );
+        }
+    };
+    if !allowed.contains(&operation.kind) {
+        let message = match operation.kind {
+            OperationKind::Subscription => {
+                "subscriptions need a WebSocket: graphql-transport-ws or graphql-ws"
+            }
+            _ => "a GET can only query: send mutations by POST",
+        };
+        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, media_type, message);
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    let response = server.graphql().execute(&actor, operation).await;
+    answer(StatusCode::OK, media_type, &response)
+}
+
+async fn upgrade(server: Server, mut parts: Parts) -> Response {
+    match WebSocketUpgrade::from_request_parts(&mut parts, &server).await {
+        Ok(upgrade) => socket::accept(server, upgrade, &parts.headers),
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+impl MediaType {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::GraphqlResponse => "application/graphql-response+json",
+            Self::Json => "application/json",
+        }
+    }
+
+    /// What a document that cannot be executed is answered with.
+    const fn status_of_refusal(self) -> StatusCode {
+        match self {
+            Self::GraphqlResponse => StatusCode::BAD_REQUEST,
+            Self::Json => StatusCode::OK,
+        }
+    }
+}
+
+fn refuse(status: StatusCode, media_type: MediaType, message: &str) -> Response {
+    answer(
+        status,
+        media_type,
+        &json!({ "errors": [error_json(message, "BAD_USER_INPUT")] }),
+    )
+}
+
+fn answer(status: StatusCode, media_type: MediaType, body: &impl serde::Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("a response is JSON");
+    let content_type = match media_type {
+        MediaType::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
+        MediaType::Json => "application/json; charset=utf-8",
+    };
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::VARY, "Accept"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status, headers, body).into_response()
+}
+
+/// The media type to answer with; none when the client takes neither. `application/json` for clients that do
+/// not ask for the other by name, since that is what older ones understand.
+fn negotiate(headers: &HeaderMap) -> Option<MediaType> {
+    if !headers.contains_key(header::ACCEPT) {
+        return Some(MediaType::Json);
+    }
+    let quality = |media_type: MediaType| named_quality(headers, media_type.name());
+    let wildcard = named_quality(headers, "*/*").or_else(|| named_quality(headers, "application/*"));
+    let graphql = quality(MediaType::GraphqlResponse).unwrap_or(0.0);
+    let json = quality(MediaType::Json).or(wildcard).unwrap_or(0.0);
+    match (graphql > 0.0, json > 0.0) {
+        (true, _) if graphql >= json => Some(MediaType::GraphqlResponse),
+        (_, true) => Some(MediaType::Json),
+        (true, false) => Some(MediaType::GraphqlResponse),
+        (false, false) => None,
+    }
+}
+
+/// Whether a media type is named in `Accept`.
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    named_quality(headers, media_type).is_some_and(|quality| quality > 0.0)
+}
+
+/// The quality that `Accept` gives a media type by this very name (RFC 9110, section 12.5.1).
+fn named_quality(headers: &HeaderMap, media_type: &str) -> Option<f32> {
+    let values = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut ranges = values.flat_map(|value| value.split(','));
+    ranges.find_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        parts
+            .next()
+            .filter(|name| name.eq_ignore_ascii_case(media_type))?;
+        let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        Some(quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0))
+    })
+}
+
+/// Whether the body is JSON in UTF-8.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let mut parts = value.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let json = parts.next().is_some_and(|name| name == "application/json");
+    json && parts.all(|part| {
+        part.strip_prefix("charset=")
+            .is_none_or(|charset| charset.trim_matches('"') == "utf-8")
+    })
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+fn has_query(query_string: &str) -> bool {
+    url::form_urlencoded::parse(query_string.as_bytes()).any(|(name, _)| name == "query")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(value: &str) -> Option<MediaType> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_str(value).expect("a value"));
+        negotiate(&headers)
+    }
+
+    #[test]
+    fn the_answer_is_of_a_type_that_the_client_takes() {
+        assert_eq!(negotiate(&HeaderMap::new()), Some(MediaType::Json));
+        for (value, expected) in [
+            ("*/*", Some(MediaType::Json)),
+            ("application/json", Some(MediaType::Json)),
+            (
+                "application/graphql-response+json",
+                Some(MediaType::GraphqlResponse),
+            ),
+            (
+                "application/graphql-response+json, application/json;q=0.9",
+                Some(MediaType::GraphqlResponse),
+            ),
+            (
+                "application/graphql-response+json;q=0.1, application/json",
+                Some(MediaType::Json),
+            ),
+            (
+                "application/json;q=0, application/graphql-response+json",
+                Some(MediaType::GraphqlResponse),
+            ),
+            ("text/plain", None),
+            ("image/*", None),
+        ] {
+            assert_eq!(accept(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn only_json_in_utf8_is_read() {
+        for (value, expected) in [
+            ("application/json", true),
+            ("application/json; charset=utf-8", true),
+            ("application/json;charset=\"UTF-8\"", true),
+            ("application/json; charset=latin1", false),
+            ("text/plain", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(value));
+            assert_eq!(is_json(&headers), expected, "{value}");
+        }
+    }
+}

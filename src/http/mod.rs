@@ -1,0 +1,138 @@
+//! The HTTP edge: the routes and their layers. The only place that knows axum.
+
+mod assets;
+mod auth;
+mod error;
+mod graphql;
+mod health;
+mod params;
+mod socket;
+mod ui;
+mod uploads;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, Method, Request, header};
+use axum::middleware;
+use axum::response::Redirect;
+use axum::routing::{any, get, put};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::trace::TraceLayer;
+
+use crate::app::App;
+use crate::graphql::Graphql;
+pub use auth::Auth;
+
+/// Longest body of a GraphQL request, in bytes.
+const MAX_GRAPHQL_BODY: usize = 1024 * 1024;
+
+/// What handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    app: App,
+    graphql: Graphql,
+    auth: Auth,
+}
+
+impl Server {
+    /// A server of a library.
+    #[must_use]
+    pub fn new(app: App, auth: Auth) -> Self {
+        let graphql = Graphql::new(&app);
+        Self(Arc::new(Inner { app, graphql, auth }))
+    }
+
+    /// The library.
+    #[must_use]
+    pub fn app(&self) -> &App {
+        &self.0.app
+    }
+
+    fn graphql(&self) -> &Graphql {
+        &self.0.graphql
+    }
+
+    fn auth(&self) -> &Auth {
+        &self.0.auth
+    }
+}
+
+/// Every route of the server.
+pub fn router(server: Server) -> Router {
+    let bytes = Router::new()
+        .route("/assets/{*path}", get(assets::stable))
+        .route("/v/{id}/{filename}", get(assets::version))
+        .layer(public_reads());
+    let uploads = Router::new()
+        .route("/uploads/{id}", put(uploads::receive))
+        .layer(DefaultBodyLimit::disable())
+        .layer(signed_writes());
+    let graphql = Router::new()
+        .route("/graphql", any(graphql::endpoint))
+        .layer(DefaultBodyLimit::max(MAX_GRAPHQL_BODY))
+        .layer(trusted_pages(&server));
+    Router::new()
+        .route("/", get(|| async { Redirect::to("/graphql") }))
+        .route("/explorer/{file}", get(ui::explorer_file))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .merge(bytes)
+        .merge(uploads)
+        .merge(graphql)
+        .fallback(error::no_route)
+        .method_not_allowed_fallback(error::no_method)
+        .layer(middleware::from_fn_with_state(server.clone(), auth::known_host))
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .with_state(server)
+}
+
+/// A span without the query string, which may have a signature.
+fn span<B>(request: &Request<B>) -> tracing::Span {
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
+}
+
+/// Any page may read what anyone may read.
+fn public_reads() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers(Any)
+        .expose_headers([
+            header::ETAG,
+            header::CONTENT_LENGTH,
+            header::CONTENT_RANGE,
+            header::CONTENT_DISPOSITION,
+            header::ACCEPT_RANGES,
+            HeaderName::from_static("digest"),
+            HeaderName::from_static("repr-digest"),
+        ])
+}
+
+/// Any page may send bytes to a signed URL that it was given: the signature is what counts.
+fn signed_writes() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::PUT])
+        .allow_headers(Any)
+        .expose_headers([header::ETAG])
+}
+
+/// Pages of the configured origins may use the API with their users' tokens.
+fn trusted_pages(server: &Server) -> CorsLayer {
+    let server = server.clone();
+    let trusted = move |origin: &HeaderValue, _: &axum::http::request::Parts| {
+        origin
+            .to_str()
+            .is_ok_and(|origin| server.auth().trusts_origin(origin))
+    };
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(trusted))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::CONTENT_TYPE, header::ACCEPT, header::AUTHORIZATION])
+}
