@@ -9,8 +9,9 @@ use std::sync::Arc;
 use apollo_compiler::executable::OperationType;
 use apollo_compiler::parser::Parser;
 use apollo_compiler::response::JsonMap;
+use apollo_compiler::schema::ExtendedType;
 use apollo_compiler::validation::{DiagnosticList, Valid};
-use apollo_compiler::{ExecutableDocument as ValidDocument, Schema as ValidatorSchema, request};
+use apollo_compiler::{ExecutableDocument as ValidDocument, Schema as ValidatorSchema, name, request, ty};
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, Field, FragmentDefinition, OperationDefinition, Selection,
     SelectionSet,
@@ -80,8 +81,9 @@ struct Document {
 impl Documents {
     /// For documents against this SDL.
     pub fn new(sdl: &str) -> Self {
-        let schema =
-            ValidatorSchema::parse_and_validate(sdl, "schema.graphql").expect("our own SDL is valid");
+        let mut schema = ValidatorSchema::parse(sdl, "schema.graphql").expect("our own SDL parses");
+        introspect_one_of(&mut schema);
+        let schema = schema.validate().expect("our own SDL is valid");
         let weigh = |text: &String, _: &Arc<Document>| u32::try_from(text.len()).unwrap_or(u32::MAX);
         let kept = Cache::builder().weigher(weigh).max_capacity(CACHE_BYTES).build();
         Self {
@@ -159,6 +161,21 @@ impl Documents {
         let coerced = serde_json::to_value(&*coerced).map_err(|error| refuse_variable(&error.to_string()))?;
         Ok(Variables::from_json(coerced))
     }
+}
+
+/// Lets clients ask `__Type.isOneOf`, which the validator does not know of yet.
+fn introspect_one_of(schema: &mut ValidatorSchema) {
+    let Some(ExtendedType::Object(object)) = schema.types.get_mut("__Type") else {
+        return;
+    };
+    let fields = &mut object.make_mut().fields;
+    let Some(mut field) = fields.get("specifiedByURL").cloned() else {
+        return;
+    };
+    let definition = field.make_mut();
+    definition.name = name!("isOneOf");
+    definition.ty = ty!(Boolean);
+    fields.insert(name!("isOneOf"), field);
 }
 
 fn refuse_variable(message: &str) -> Refusal {

@@ -11,6 +11,7 @@ const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DateTime(pub Timestamp);
 
+/// An instant in UTC with millisecond precision (RFC 3339), e.g. `2026-11-21T19:02:00.000Z`.
 #[Scalar(specified_by_url = "https://scalars.graphql.org/andimarek/date-time")]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -39,6 +40,7 @@ pub fn rfc3339(at: Timestamp) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteCount(pub i64);
 
+/// A count of bytes: an integer up to 2^53 - 1, so that JavaScript reads it exactly.
 #[Scalar(specified_by_url = "https://tc39.es/ecma262/#sec-number.max_safe_integer")]
 impl ScalarType for ByteCount {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -63,6 +65,7 @@ impl ScalarType for ByteCount {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url(pub String);
 
+/// An absolute URL.
 #[Scalar(name = "URL", specified_by_url = "https://url.spec.whatwg.org/")]
 impl ScalarType for Url {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -81,6 +84,7 @@ impl ScalarType for Url {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Json(pub JsonValue);
 
+/// Any JSON value.
 #[Scalar(name = "JSON", specified_by_url = "https://www.rfc-editor.org/rfc/rfc8259")]
 impl ScalarType for Json {
     fn parse(value: Value) -> InputValueResult<Self> {

@@ -1,0 +1,6 @@
+//! The HTTP edge by its routes.
+
+mod assets;
+mod graphql;
+mod health;
+mod socket;

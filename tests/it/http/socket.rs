@@ -1,0 +1,108 @@
+//! GraphQL over WebSocket, beyond what the conformance suite asks.
+
+use serde_json::{Value, json};
+
+use crate::support::{Socket, TestServer};
+
+#[tokio::test]
+async fn the_older_protocol_is_spoken() {
+    let server = TestServer::start().await;
+    let mut socket = Socket::connect(&server.address, "graphql-ws").await;
+    let start = |id: &str, query: &str| json!({ "type": "start", "id": id, "payload": { "query": query } });
+    socket
+        .send(start("1", "subscription { changes { changes { path } } }"))
+        .await;
+    socket.send(start("2", "{ viewer { role } }")).await;
+    let data = socket.next().await;
+    assert_eq!(
+        data,
+        json!({ "type": "data", "id": "2", "payload": { "data": { "viewer": { "role": "ADMIN" } } } })
+    );
+    assert_eq!(socket.next().await, json!({ "type": "complete", "id": "2" }));
+    server
+        .gql(
+            "mutation { createFolder(input: { path: \"a\" }) { created } }",
+            json!({}),
+        )
+        .await;
+    let event = socket.next().await;
+    assert_eq!(
+        (&event["type"], &event["payload"]["data"]["changes"]["changes"]),
+        (&json!("data"), &json!([{ "path": "a" }]))
+    );
+    socket.send(json!({ "type": "stop", "id": "1" })).await;
+    assert_eq!(socket.next().await, json!({ "type": "complete", "id": "1" }));
+    socket.send(start("3", "{ nope }")).await;
+    assert_eq!(socket.next().await["type"], "error");
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_kept_out() {
+    let server = TestServer::start().await;
+    let open = async |origin: &str| {
+        Socket::open(&server.address, "graphql-transport-ws", &[("origin", origin)]).await
+    };
+    let refused = open("https://evil.example").await.err().expect("refused");
+    assert!(refused.contains("403"), "{refused}");
+    assert!(
+        open(&format!("http://{}", server.address)).await.is_ok(),
+        "our own page"
+    );
+    assert!(
+        open("http://localhost:5173").await.is_ok(),
+        "a front end in development"
+    );
+}
+
+#[tokio::test]
+async fn one_connection_has_a_bounded_number_of_operations() {
+    let server = TestServer::start().await;
+    let mut socket = server.socket().await;
+    let quiet = "subscription { changes(filter: { types: [] }) { cursor } }";
+    for id in 0..=1_000 {
+        socket.subscribe(&id.to_string(), quiet, json!({})).await;
+    }
+    let refused = socket.next().await;
+    assert_eq!(
+        (&refused["type"], &refused["id"]),
+        (&json!("error"), &json!("1000"))
+    );
+    assert_eq!(refused["payload"][0]["extensions"]["code"], "RATE_LIMITED");
+    socket.send(json!({ "type": "complete", "id": "7" })).await;
+    socket.subscribe("again", "{ viewer { role } }", json!({})).await;
+    assert_eq!(
+        socket.event().await["viewer"]["role"],
+        "ADMIN",
+        "there is room again"
+    );
+}
+
+#[tokio::test]
+async fn a_slow_operation_holds_up_no_other_on_its_socket() {
+    let server = TestServer::start().await;
+    let mut socket = server.socket().await;
+    socket
+        .subscribe("quiet", "subscription { changes { cursor } }", json!({}))
+        .await;
+    for id in 0..200 {
+        socket
+            .subscribe(&format!("q{id}"), "{ headCursor }", json!({}))
+            .await;
+    }
+    let mut completed = 0;
+    while completed < 200 {
+        let message = socket.next().await;
+        completed += usize::from(message["type"] == "complete");
+    }
+}
+
+#[tokio::test]
+async fn subscribers_are_told_to_go_when_the_server_stops() {
+    let server = TestServer::start().await;
+    let mut socket = server.socket().await;
+    socket
+        .subscribe("1", "subscription { changes { cursor } }", Value::Null)
+        .await;
+    server.app.close(std::time::Duration::from_secs(5)).await;
+    assert_eq!(socket.close_code().await, 1001);
+}

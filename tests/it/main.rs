@@ -1,0 +1,11 @@
+//! Drives the real server through its public API: a real database, a real folder, real sockets.
+
+mod access;
+mod cli;
+mod feed;
+mod graphql;
+mod http;
+mod schema;
+mod story;
+mod support;
+mod tidy;
