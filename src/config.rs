@@ -66,10 +66,7 @@ pub struct Flags {
     pub log_format: Option<String>,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's skip_serializing_if passes references"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes references")]
 const fn is_false(flag: &bool) -> bool {
     !*flag
 }
@@ -176,12 +173,7 @@ impl Raw {
                 .iter()
                 .map(|text| origin(text))
                 .collect::<Result<_, _>>()?,
-            upload_ttl: seconds(
-                "upload_ttl_seconds",
-                self.upload_ttl_seconds,
-                60..=604_800,
-                "60 to 604800",
-            )?,
+            upload_ttl: seconds("upload_ttl_seconds", self.upload_ttl_seconds, 60..=604_800, "60 to 604800")?,
             max_upload_bytes: in_range(
                 "max_upload_bytes",
                 self.max_upload_bytes,
@@ -208,10 +200,7 @@ impl Raw {
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
-    let found = text
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut addresses| addresses.next());
+    let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     found.ok_or_else(|| ConfigError::Value {
         name: "listen",
         problem: format!("{text:?} is not an address and port"),
@@ -257,16 +246,12 @@ fn public_url(text: &str) -> Result<Option<String>, ConfigError> {
 }
 
 fn origin(text: &str) -> Result<String, ConfigError> {
-    let parsed = Url::parse(text)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https"));
-    parsed
-        .map(|url| url.origin().ascii_serialization())
-        .ok_or_else(|| ConfigError::Value {
-            name: "allowed_origins",
-            problem: format!("{text:?} is not an origin"),
-            allowed: "a list of origins, e.g. [\"https://app.example.com\"]",
-        })
+    let parsed = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    parsed.map(|url| url.origin().ascii_serialization()).ok_or_else(|| ConfigError::Value {
+        name: "allowed_origins",
+        problem: format!("{text:?} is not an origin"),
+        allowed: "a list of origins, e.g. [\"https://app.example.com\"]",
+    })
 }
 
 fn in_range(
@@ -278,11 +263,7 @@ fn in_range(
     if range.contains(&value) {
         return Ok(value);
     }
-    Err(ConfigError::Value {
-        name,
-        problem: format!("{value} is out of range"),
-        allowed,
-    })
+    Err(ConfigError::Value { name, problem: format!("{value} is out of range"), allowed })
 }
 
 fn seconds(
@@ -336,42 +317,11 @@ mod tests {
     #[test]
     fn a_wrong_value_is_refused_with_its_name_and_what_is_allowed() {
         let cases = [
-            (
-                Flags {
-                    listen: Some("here".into()),
-                    ..Flags::default()
-                },
-                "setting listen",
-            ),
-            (
-                Flags {
-                    listen: Some("0.0.0.0:1".into()),
-                    dev: true,
-                    ..Flags::default()
-                },
-                "loopback",
-            ),
-            (
-                Flags {
-                    database_url: Some("mysql://x".into()),
-                    ..Flags::default()
-                },
-                "setting database_url",
-            ),
-            (
-                Flags {
-                    public_url: Some("ftp://x".into()),
-                    ..Flags::default()
-                },
-                "setting public_url",
-            ),
-            (
-                Flags {
-                    log_format: Some("xml".into()),
-                    ..Flags::default()
-                },
-                "\"text\" or \"json\"",
-            ),
+            (Flags { listen: Some("here".into()), ..Flags::default() }, "setting listen"),
+            (Flags { listen: Some("0.0.0.0:1".into()), dev: true, ..Flags::default() }, "loopback"),
+            (Flags { database_url: Some("mysql://x".into()), ..Flags::default() }, "setting database_url"),
+            (Flags { public_url: Some("ftp://x".into()), ..Flags::default() }, "setting public_url"),
+            (Flags { log_format: Some("xml".into()), ..Flags::default() }, "\"text\" or \"json\""),
         ];
         for (flags, expected) in cases {
             let error = with(&flags).expect_err(expected);
@@ -387,9 +337,7 @@ mod tests {
         let config = Config::load(Some(&path), &Flags::default()).expect("config");
         assert_eq!(config.upload_ttl, Duration::from_secs(120));
         std::fs::write(&path, "lisen = 'x'").expect("write");
-        let error = Config::load(Some(&path), &Flags::default())
-            .expect_err("unknown")
-            .to_string();
+        let error = Config::load(Some(&path), &Flags::default()).expect_err("unknown").to_string();
         assert!(error.contains("lisen"), "{error}");
     }
 }

@@ -44,11 +44,7 @@ pub struct Model {
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {
-    #[sea_orm(
-        belongs_to = "super::asset::Entity",
-        from = "Column::AssetId",
-        to = "super::asset::Column::Id"
-    )]
+    #[sea_orm(belongs_to = "super::asset::Entity", from = "Column::AssetId", to = "super::asset::Column::Id")]
     Asset,
     #[sea_orm(
         belongs_to = "super::stored_file::Entity",

@@ -140,26 +140,15 @@ async fn folders(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(big_integer(Folders::UpdatedAt))
         .col(json_binary(Folders::UpdatedBy))
         .foreign_key(
-            ForeignKey::create()
-                .from(Folders::Table, Folders::ParentId)
-                .to(Folders::Table, Folders::Id),
+            ForeignKey::create().from(Folders::Table, Folders::ParentId).to(Folders::Table, Folders::Id),
         )
         // Only the root has no parent, no name and no path.
-        .check(
-            Expr::col(Folders::ParentId)
-                .is_null()
-                .eq(Expr::col(Folders::Path).eq("")),
-        )
+        .check(Expr::col(Folders::ParentId).is_null().eq(Expr::col(Folders::Path).eq("")))
         .check(Expr::col(Folders::Revision).gte(1))
         .take();
     manager.create_table(table).await?;
     for index in [
-        Index::create()
-            .name("folders_path")
-            .table(Folders::Table)
-            .col(Folders::Path)
-            .unique()
-            .take(),
+        Index::create().name("folders_path").table(Folders::Table).col(Folders::Path).unique().take(),
         Index::create()
             .name("folders_parent_name")
             .table(Folders::Table)
@@ -200,11 +189,7 @@ async fn names(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(ordered_text(manager, Names::Name).not_null())
         .col(text(Names::Holder))
         .primary_key(Index::create().col(Names::FolderId).col(Names::Name))
-        .foreign_key(
-            ForeignKey::create()
-                .from(Names::Table, Names::FolderId)
-                .to(Folders::Table, Folders::Id),
-        )
+        .foreign_key(ForeignKey::create().from(Names::Table, Names::FolderId).to(Folders::Table, Folders::Id))
         .check(Expr::col(Names::Holder).is_in(["FOLDER", "ASSET"]))
         .check(Expr::col(Names::Name).ne(""))
         .take();
@@ -229,9 +214,7 @@ async fn assets(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(big_integer(Assets::UpdatedAt))
         .col(json_binary(Assets::UpdatedBy))
         .foreign_key(
-            ForeignKey::create()
-                .from(Assets::Table, Assets::FolderId)
-                .to(Folders::Table, Folders::Id),
+            ForeignKey::create().from(Assets::Table, Assets::FolderId).to(Folders::Table, Folders::Id),
         )
         .check(Expr::col(Assets::Visibility).is_in(["PUBLIC", "PRIVATE"]))
         .check(Expr::col(Assets::Revision).gte(1))
@@ -280,11 +263,8 @@ async fn stored_files(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .check(Expr::expr(Func::char_length(Expr::col(StoredFiles::Sha256))).eq(64))
         .take();
     manager.create_table(table).await?;
-    let by_hash = Index::create()
-        .name("stored_files_sha256")
-        .table(StoredFiles::Table)
-        .col(StoredFiles::Sha256)
-        .take();
+    let by_hash =
+        Index::create().name("stored_files_sha256").table(StoredFiles::Table).col(StoredFiles::Sha256).take();
     manager.create_index(by_hash).await
 }
 
@@ -309,9 +289,7 @@ async fn versions(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(big_integer_null(Versions::ArchivedAt))
         .col(json_binary_null(Versions::ArchivedBy))
         .foreign_key(
-            ForeignKey::create()
-                .from(Versions::Table, Versions::AssetId)
-                .to(Assets::Table, Assets::Id),
+            ForeignKey::create().from(Versions::Table, Versions::AssetId).to(Assets::Table, Assets::Id),
         )
         .foreign_key(
             ForeignKey::create()

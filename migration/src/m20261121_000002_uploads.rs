@@ -99,8 +99,6 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager
-            .drop_table(Table::drop().table(UploadIntents::Table).take())
-            .await
+        manager.drop_table(Table::drop().table(UploadIntents::Table).take()).await
     }
 }

@@ -61,16 +61,12 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let root = Query::delete()
-            .from_table(Folders::Table)
-            .and_where(Expr::col(Folders::Path).eq(""))
-            .take();
+        let root =
+            Query::delete().from_table(Folders::Table).and_where(Expr::col(Folders::Path).eq("")).take();
         manager.execute(root).await?;
-        for table in [
-            ChangelogHead::Table.into_iden(),
-            ChangeFolders::Table.into_iden(),
-            Changes::Table.into_iden(),
-        ] {
+        for table in
+            [ChangelogHead::Table.into_iden(), ChangeFolders::Table.into_iden(), Changes::Table.into_iden()]
+        {
             manager.drop_table(Table::drop().table(table).take()).await?;
         }
         Ok(())
@@ -113,11 +109,7 @@ async fn change_folders(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(uuid(ChangeFolders::FolderId))
         .col(big_integer(ChangeFolders::Seq))
         .col(boolean(ChangeFolders::Direct))
-        .primary_key(
-            Index::create()
-                .col(ChangeFolders::FolderId)
-                .col(ChangeFolders::Seq),
-        )
+        .primary_key(Index::create().col(ChangeFolders::FolderId).col(ChangeFolders::Seq))
         .take();
     manager.create_table(table).await
 }
@@ -134,12 +126,7 @@ async fn head(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     manager.create_table(table).await?;
     let row = Query::insert()
         .into_table(ChangelogHead::Table)
-        .columns([
-            ChangelogHead::Id,
-            ChangelogHead::Epoch,
-            ChangelogHead::LastSeq,
-            ChangelogHead::FloorSeq,
-        ])
+        .columns([ChangelogHead::Id, ChangelogHead::Epoch, ChangelogHead::LastSeq, ChangelogHead::FloorSeq])
         .values_panic([1.into(), Uuid::new_v4().into(), 0i64.into(), 0i64.into()])
         .take();
     manager.execute(row).await
@@ -177,8 +164,6 @@ async fn root(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
 
 /// Milliseconds since the Unix epoch, of the moment at which the library is made.
 fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     since.as_secs().cast_signed() * 1000 + i64::from(since.subsec_millis())
 }

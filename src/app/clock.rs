@@ -22,18 +22,12 @@ impl Clock {
     /// The system's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Arc::new(Inner {
-            ahead_ms: AtomicI64::new(0),
-            ids: Mutex::new(ContextV7::new()),
-        }))
+        Self(Arc::new(Inner { ahead_ms: AtomicI64::new(0), ids: Mutex::new(ContextV7::new()) }))
     }
 
     /// Now.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the system's clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     pub fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let system = since.as_secs().cast_signed() * 1000 + i64::from(since.subsec_millis());

@@ -29,12 +29,10 @@ impl Database {
     /// When it cannot be reached.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
         let (mut read, mut write) = match url.strip_prefix("sqlite://") {
-            Some(path) => open_sqlite(path)
-                .await
-                .with_context(|| format!("cannot open the database {path}"))?,
-            None => open_postgres(url)
-                .await
-                .context("cannot connect to the database")?,
+            Some(path) => {
+                open_sqlite(path).await.with_context(|| format!("cannot open the database {path}"))?
+            }
+            None => open_postgres(url).await.context("cannot connect to the database")?,
         };
         let statements = Arc::new(AtomicU64::new(0));
         for connection in [&mut read, &mut write] {
@@ -43,11 +41,7 @@ impl Database {
                 count.fetch_add(1, Ordering::Relaxed);
             });
         }
-        Ok(Self {
-            read,
-            write,
-            statements,
-        })
+        Ok(Self { read, write, statements })
     }
 
     /// Brings the tables up to date.
@@ -55,9 +49,7 @@ impl Database {
     /// # Errors
     /// When a migration fails.
     pub async fn migrate(&self) -> anyhow::Result<()> {
-        migration::Migrator::up(&self.write, None)
-            .await
-            .context("cannot migrate the database")
+        migration::Migrator::up(&self.write, None).await.context("cannot migrate the database")
     }
 
     /// For reading.
@@ -125,11 +117,8 @@ async fn open_sqlite(path: &str) -> anyhow::Result<(DatabaseConnection, Database
 async fn open_postgres(url: &str) -> Result<(DatabaseConnection, DatabaseConnection), DbErr> {
     let options = |connections: u32| {
         let mut options = ConnectOptions::new(url);
-        options
-            .max_connections(connections)
-            .min_connections(1)
-            .sqlx_logging(false)
-            .map_sqlx_postgres_opts(|postgres| {
+        options.max_connections(connections).min_connections(1).sqlx_logging(false).map_sqlx_postgres_opts(
+            |postgres| {
                 // An idle transaction that holds the changelog's counter would block every other writer.
                 postgres
                     .options([
@@ -138,7 +127,8 @@ async fn open_postgres(url: &str) -> Result<(DatabaseConnection, DatabaseConnect
                         ("idle_in_transaction_session_timeout", "10s"),
                     ])
                     .application_name("vellum")
-            });
+            },
+        );
         options
     };
     let write = SeaDatabase::connect(options(2)).await?;

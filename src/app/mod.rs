@@ -60,12 +60,8 @@ impl App {
         let store = LocalStore::open(&config.data_dir)?;
         let database = Database::open(&config.database_url).await?;
         database.migrate().await?;
-        let signer = Signer::load(database.write())
-            .await
-            .context("cannot read the signing key")?;
-        let feed = Feed::open(database.read().clone())
-            .await
-            .context("cannot read the changelog")?;
+        let signer = Signer::load(database.write()).await.context("cannot read the signing key")?;
+        let feed = Feed::open(database.read().clone()).await.context("cannot read the changelog")?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(feed.clone().tail(stop.clone()));

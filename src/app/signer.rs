@@ -20,10 +20,7 @@ impl Signer {
     /// What the database says.
     pub async fn load(database: &DatabaseConnection) -> Result<Self, DbErr> {
         let fresh = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-        let row = setting::ActiveModel {
-            name: Set(SETTING.to_owned()),
-            value: Set(fresh),
-        };
+        let row = setting::ActiveModel { name: Set(SETTING.to_owned()), value: Set(fresh) };
         // Of two servers that start together, both use what the first one wrote.
         setting::Entity::insert(row)
             .on_conflict_do_nothing_on([setting::Column::Name])
@@ -31,9 +28,7 @@ impl Signer {
             .await?;
         let key = setting::Entity::find_by_id(SETTING).one(database).await?;
         let key = key.ok_or_else(|| DbErr::RecordNotFound(SETTING.to_owned()))?;
-        Ok(Self(
-            Hmac::new_from_slice(key.value.as_bytes()).expect("HMAC takes keys of any length"),
-        ))
+        Ok(Self(Hmac::new_from_slice(key.value.as_bytes()).expect("HMAC takes keys of any length")))
     }
 
     /// The signature of `purpose` and `subject`, in URL-safe base64.

@@ -55,10 +55,7 @@ impl Tx {
 
     /// Adds an entry to the changelog, in the commit of this job.
     pub fn record(&self, draft: Draft) {
-        self.drafts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(draft);
+        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push(draft);
     }
 
     /// The entries recorded so far, as they would be; without a number.
@@ -69,10 +66,7 @@ impl Tx {
     }
 
     fn into_parts(self) -> (DatabaseTransaction, Vec<Draft>) {
-        (
-            self.conn,
-            self.drafts.into_inner().unwrap_or_else(PoisonError::into_inner),
-        )
+        (self.conn, self.drafts.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -85,17 +79,8 @@ impl Writer {
     /// Starts the writer on a connection of its own.
     pub fn start(tasks: &TaskTracker, database: DatabaseConnection, feed: Feed, clock: Clock) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        tasks.spawn(
-            Worker {
-                database,
-                feed,
-                clock,
-            }
-            .run(jobs),
-        );
-        Self {
-            queue: Mutex::new(Some(queue)),
-        }
+        tasks.spawn(Worker { database, feed, clock }.run(jobs));
+        Self { queue: Mutex::new(Some(queue)) }
     }
 
     /// Queues a job; false when the writer is closed.
@@ -187,10 +172,7 @@ impl Worker {
             transaction.rollback().await?;
             return Ok(Vec::new());
         }
-        let drafts = done
-            .iter_mut()
-            .map(|(_, drafts)| std::mem::take(drafts))
-            .collect();
+        let drafts = done.iter_mut().map(|(_, drafts)| std::mem::take(drafts)).collect();
         let entries = feed::append(&transaction, drafts).await?;
         transaction.commit().await?;
         Ok(entries)
@@ -203,19 +185,12 @@ impl Worker {
         job: &mut dyn Job,
     ) -> Result<Option<Vec<Draft>>, DbErr> {
         let conn = outer.begin().await?;
-        let tx = Tx {
-            conn,
-            now: self.clock.now(),
-            clock: self.clock.clone(),
-            drafts: Mutex::new(Vec::new()),
-        };
-        let kept = AssertUnwindSafe(job.run(&tx))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| {
-                tracing::error!("an operation panicked; it was taken back");
-                false
-            });
+        let tx =
+            Tx { conn, now: self.clock.now(), clock: self.clock.clone(), drafts: Mutex::new(Vec::new()) };
+        let kept = AssertUnwindSafe(job.run(&tx)).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!("an operation panicked; it was taken back");
+            false
+        });
         let (savepoint, drafts) = tx.into_parts();
         if kept {
             savepoint.commit().await?;

@@ -71,15 +71,11 @@ impl LocalStore {
     /// # Errors
     /// When the folder cannot be made or written to.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        let store = Self {
-            root: folder.to_owned(),
-        };
+        let store = Self { root: folder.to_owned() };
         for part in [store.staging_folder(), store.root.join("blobs")] {
             fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
         }
-        store
-            .check_writable()
-            .with_context(|| format!("cannot write to {}", folder.display()))?;
+        store.check_writable().with_context(|| format!("cannot write to {}", folder.display()))?;
         Ok(store)
     }
 
@@ -131,11 +127,7 @@ impl LocalStore {
     /// # Errors
     /// When neither place has the bytes, or the disk refuses.
     pub async fn secure(&self, staging: &StagingKey, key: &BlobKey) -> io::Result<()> {
-        let (from, folder, to) = (
-            self.staging_path(staging),
-            self.shard_folder(key),
-            self.blob_path(key),
-        );
+        let (from, folder, to) = (self.staging_path(staging), self.shard_folder(key), self.blob_path(key));
         blocking(move || {
             if to.exists() {
                 return Ok(());
@@ -191,10 +183,7 @@ impl LocalStore {
         blocking(move || {
             let names = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.file_name()));
             let names = names.collect::<io::Result<Vec<_>>>()?;
-            Ok(names
-                .iter()
-                .filter_map(|name| name.to_str()?.parse().ok())
-                .collect())
+            Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
         })
         .await
     }
@@ -259,11 +248,7 @@ struct StagingFile {
 impl StagingFile {
     fn write(path: PathBuf, mut pieces: mpsc::Receiver<Piece>) -> io::Result<Staged> {
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let mut staging = Self {
-            path,
-            file,
-            finished: false,
-        };
+        let mut staging = Self { path, file, finished: false };
         let mut hasher = Sha256::new();
         let mut block = Vec::with_capacity(0);
         let mut head = Vec::new();
@@ -288,16 +273,9 @@ impl StagingFile {
         staging.file.write_all(&block)?;
         staging.file.sync_all()?;
         staging.finished = true;
-        let folder = staging
-            .path
-            .parent()
-            .expect("a staging file lies in the staging folder");
+        let folder = staging.path.parent().expect("a staging file lies in the staging folder");
         sync_folder(folder)?;
-        Ok(Staged {
-            size,
-            sha256: hex(&hasher.finalize()),
-            head,
-        })
+        Ok(Staged { size, sha256: hex(&hasher.finalize()), head })
     }
 }
 
@@ -313,12 +291,10 @@ impl Drop for StagingFile {
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -333,9 +309,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]
@@ -352,10 +326,7 @@ mod tests {
     }
 
     fn staging_key() -> StagingKey {
-        StagingKey {
-            intent: UploadIntentId(Uuid::from_u128(1)),
-            attempt: Uuid::from_u128(2),
-        }
+        StagingKey { intent: UploadIntentId(Uuid::from_u128(1)), attempt: Uuid::from_u128(2) }
     }
 
     fn body(pieces: &[&'static str]) -> impl Stream<Item = Result<Bytes, &'static str>> + Unpin {
@@ -370,15 +341,9 @@ mod tests {
     async fn staged_bytes_are_hashed_secured_and_read_back() {
         let (_folder, store) = store();
         let (staging, key) = (staging_key(), BlobKey::new(StoredFileId(Uuid::from_u128(3))));
-        let staged = store
-            .stage(&staging, body(&["he", "llo"]), 5)
-            .await
-            .expect("staged");
+        let staged = store.stage(&staging, body(&["he", "llo"]), 5).await.expect("staged");
         assert_eq!(staged.size, 5);
-        assert_eq!(
-            staged.sha256,
-            "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-        );
+        assert_eq!(staged.sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
         assert_eq!(store.staged().await.expect("list"), [staging]);
         store.secure(&staging, &key).await.expect("secured");
         store.secure(&staging, &key).await.expect("secured again");
@@ -386,13 +351,8 @@ mod tests {
         let blob = store.open_blob(&key).await.expect("open");
         assert_eq!(blob.read(1..4).await.expect("read"), "ell");
         let blob = store.open_blob(&key).await.expect("open");
-        let pieces: Vec<Bytes> = blob
-            .stream(2..5)
-            .await
-            .expect("stream")
-            .try_collect()
-            .await
-            .expect("pieces");
+        let pieces: Vec<Bytes> =
+            blob.stream(2..5).await.expect("stream").try_collect().await.expect("pieces");
         assert_eq!(pieces.concat(), b"llo");
         store.remove(&key).await.expect("removed");
         store.remove(&key).await.expect("removed again");

@@ -17,10 +17,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
-    let public_url = config
-        .public_url
-        .clone()
-        .unwrap_or_else(|| format!("http://{address}"));
+    let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let grace = config.shutdown_grace;
     let (dev, data_dir) = (config.dev, config.data_dir.clone());
     let app = App::open(config, public_url.clone(), Clock::system()).await?;
@@ -53,10 +50,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// Tells people where to look.
-#[expect(
-    clippy::print_stdout,
-    reason = "it is for whoever started the server, not for the log"
-)]
+#[expect(clippy::print_stdout, reason = "it is for whoever started the server, not for the log")]
 fn greet(url: &str, dev: bool, data_dir: &std::path::Path) {
     println!("Vellum is ready.");
     println!("  Explore and subscribe   {url}/graphql");
@@ -66,10 +60,7 @@ fn greet(url: &str, dev: bool, data_dir: &std::path::Path) {
     if dev {
         println!("  Access                  everyone on this machine is admin (--dev)");
     } else {
-        println!(
-            "  Admin token             in {}",
-            Auth::token_path(data_dir).display()
-        );
+        println!("  Admin token             in {}", Auth::token_path(data_dir).display());
     }
 }
 

@@ -54,21 +54,11 @@ impl Actor {
     /// Whoever started something, acting through a signed URL that it was given.
     #[must_use]
     pub const fn on_behalf_of(stamp: Stamp) -> Self {
-        Self {
-            stamp,
-            role: Role::Editor,
-        }
+        Self { stamp, role: Role::Editor }
     }
 
     fn new(kind: ActorKind, id: &str, role: Role) -> Self {
-        Self {
-            stamp: Stamp {
-                kind,
-                id: id.to_owned(),
-                name: None,
-            },
-            role,
-        }
+        Self { stamp: Stamp { kind, id: id.to_owned(), name: None }, role }
     }
 
     /// Lets those pass who have at least `role`.
@@ -80,13 +70,8 @@ impl Actor {
             return Ok(());
         }
         if self.role == Role::Anonymous {
-            return Err(Error::Unauthenticated(
-                "send a token: Authorization: Bearer …".to_owned(),
-            ));
+            return Err(Error::Unauthenticated("send a token: Authorization: Bearer …".to_owned()));
         }
-        Err(Error::Forbidden(format!(
-            "this needs the role {role:?}, and yours is {:?}",
-            self.role
-        )))
+        Err(Error::Forbidden(format!("this needs the role {role:?}, and yours is {:?}", self.role)))
     }
 }

@@ -127,11 +127,7 @@ impl Asset {
 /// The stable URL of an asset: always the published bytes.
 #[must_use]
 pub fn url(app: &App, asset: &Asset) -> String {
-    format!(
-        "{}/assets/{}",
-        app.public_url(),
-        super::path::percent_encode(&asset.path())
-    )
+    format!("{}/assets/{}", app.public_url(), super::path::percent_encode(&asset.path()))
 }
 
 /// The asset at `path`, if there is one.
@@ -153,11 +149,7 @@ pub async fn by_ids(app: &App, ids: &[AssetId]) -> Result<HashMap<AssetId, Asset
         .filter(asset::Column::Id.is_in(ids.iter().copied()))
         .all(app.read())
         .await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(placed)
-        .map(|asset| (asset.row.id, asset))
-        .collect())
+    Ok(rows.into_iter().filter_map(placed).map(|asset| (asset.row.id, asset)).collect())
 }
 
 /// Several pages of assets by one statement, and one more for the folders that they lie in.
@@ -172,23 +164,15 @@ pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Sl
         direction: listing.direction,
     };
     let sources = listings.iter().map(source).collect();
-    let found = fetch::<asset::Entity>(app.read(), sources, |index, row| {
-        listings[index].order.position(row)
-    })
-    .await?;
+    let found =
+        fetch::<asset::Entity>(app.read(), sources, |index, row| listings[index].order.position(row)).await?;
     let mut ids: Vec<FolderId> = found.iter().flatten().map(|row| row.folder_id).collect();
     ids.sort_unstable();
     ids.dedup();
     let folders = super::folder::by_ids(app, &ids).await?;
-    let folders: HashMap<_, _> = folders
-        .into_iter()
-        .map(|(id, folder)| (id, Arc::new(folder)))
-        .collect();
+    let folders: HashMap<_, _> = folders.into_iter().map(|(id, folder)| (id, Arc::new(folder))).collect();
     let place = |row: asset::Model| {
-        folders.get(&row.folder_id).map(|folder| Asset {
-            folder: Arc::clone(folder),
-            row,
-        })
+        folders.get(&row.folder_id).map(|folder| Asset { folder: Arc::clone(folder), row })
     };
     let slices = listings.iter().zip(found).map(|(listing, rows)| {
         let rows = rows.into_iter().filter_map(place).collect();
@@ -216,14 +200,9 @@ pub async fn counts(app: &App, places: &[Within]) -> Result<HashMap<Within, i64>
         .into_tuple()
         .all(app.read())
         .await?;
-    let mut counts: HashMap<Within, i64> = rows
-        .into_iter()
-        .map(|(id, count)| (Within::Folder(id), count))
-        .collect();
-    let trees: Vec<&Within> = places
-        .iter()
-        .filter(|place| matches!(place, Within::Tree(_)))
-        .collect();
+    let mut counts: HashMap<Within, i64> =
+        rows.into_iter().map(|(id, count)| (Within::Folder(id), count)).collect();
+    let trees: Vec<&Within> = places.iter().filter(|place| matches!(place, Within::Tree(_))).collect();
     for (tree, count) in trees.iter().zip(count_trees(app, &trees).await?) {
         counts.insert((*tree).clone(), count);
     }
@@ -239,19 +218,11 @@ async fn count_trees(app: &App, trees: &[&Within]) -> Result<Vec<i64>> {
     }
     let mut all: SelectStatement = Query::select();
     for (index, tree) in trees.iter().enumerate() {
-        let count = tree
-            .select()
-            .select_only()
-            .expr(asset::Column::Id.count())
-            .into_query();
+        let count = tree.select().select_only().expr(asset::Column::Id.count()).into_query();
         let count = SimpleExpr::SubQuery(None, Box::new(SubQueryStatement::SelectStatement(count)));
         all.expr_as(count, Alias::new(format!("count_{index}")));
     }
-    let row = app
-        .read()
-        .query_one(&all)
-        .await?
-        .ok_or_else(|| Error::internal("no counts"))?;
+    let row = app.read().query_one(&all).await?.ok_or_else(|| Error::internal("no counts"))?;
     let read = |index| row.try_get("", &format!("count_{index}")).map_err(Error::from);
     (0..trees.len()).map(read).collect()
 }
@@ -262,10 +233,7 @@ async fn count_trees(app: &App, trees: &[&Within]) -> Result<Vec<i64>> {
 /// `ALREADY_EXISTS` when its path is taken; `BAD_USER_INPUT`.
 pub async fn create(app: &App, actor: &Actor, path: TreePath, new: NewAsset) -> Result<Committed<Asset>> {
     let new = new.checked()?;
-    commit(app, actor, |edit| {
-        Box::pin(async move { insert(edit, &path, new).await })
-    })
-    .await
+    commit(app, actor, |edit| Box::pin(async move { insert(edit, &path, new).await })).await
 }
 
 /// Changes what an asset has besides its path and versions.
@@ -317,16 +285,7 @@ pub async fn relocate(
                 FolderRef::Id(_) => super::folder::resolve(edit.conn(), &to).await?,
             };
             let name = asset.row.name.clone();
-            place(
-                edit,
-                asset,
-                folder,
-                name,
-                if_revision,
-                ChangeType::AssetMove,
-                "input.toFolder",
-            )
-            .await
+            place(edit, asset, folder, name, if_revision, ChangeType::AssetMove, "input.toFolder").await
         })
     })
     .await
@@ -348,16 +307,7 @@ pub async fn rename(
         Box::pin(async move {
             let asset = lock(edit.conn(), &target).await?;
             let folder = (*asset.folder).clone();
-            place(
-                edit,
-                asset,
-                folder,
-                new_name,
-                if_revision,
-                ChangeType::AssetRename,
-                "input.newName",
-            )
-            .await
+            place(edit, asset, folder, new_name, if_revision, ChangeType::AssetRename, "input.newName").await
         })
     })
     .await
@@ -388,10 +338,7 @@ async fn place(
         row.name = Set(new_name);
     })
     .await?;
-    let asset = Asset {
-        row: moved.row,
-        folder: Arc::new(folder),
-    };
+    let asset = Asset { row: moved.row, folder: Arc::new(folder) };
     record(edit, kind, &asset, Some((old_path.clone(), &old_folder)), None).await?;
     Ok(Moved { asset, old_path })
 }
@@ -408,9 +355,7 @@ pub(super) async fn insert(edit: Edit<'_>, path: &TreePath, new: NewAsset) -> Re
         title: Set(new.title),
         alt_text: Set(new.alt_text),
         tags: Set(Tags(new.tags.unwrap_or_default())),
-        metadata: Set(new
-            .metadata
-            .unwrap_or_else(|| Json::Object(serde_json::Map::new()))),
+        metadata: Set(new.metadata.unwrap_or_else(|| Json::Object(serde_json::Map::new()))),
         latest_number: Set(0),
         revision: Set(1),
         created_at: Set(edit.now()),
@@ -419,10 +364,7 @@ pub(super) async fn insert(edit: Edit<'_>, path: &TreePath, new: NewAsset) -> Re
         updated_by: Set(edit.by()),
     };
     let row = row.insert(edit.conn()).await?;
-    let asset = Asset {
-        row,
-        folder: Arc::new(folder),
-    };
+    let asset = Asset { row, folder: Arc::new(folder) };
     record(edit, ChangeType::AssetCreate, &asset, None, None).await?;
     Ok(asset)
 }
@@ -454,16 +396,9 @@ pub(super) async fn lock(conn: &impl ConnectionTrait, target: &AssetRef) -> Resu
         })
     };
     let id = id.ok_or_else(not_found)?;
-    let row = asset::Entity::find_by_id(id)
-        .lock_exclusive()
-        .one(conn)
-        .await?
-        .ok_or_else(not_found)?;
+    let row = asset::Entity::find_by_id(id).lock_exclusive().one(conn).await?.ok_or_else(not_found)?;
     let folder = super::folder::resolve(conn, &FolderRef::Id(row.folder_id)).await?;
-    let asset = Asset {
-        row,
-        folder: Arc::new(folder),
-    };
+    let asset = Asset { row, folder: Arc::new(folder) };
     match target {
         // It may have moved away before it was locked.
         AssetRef::Path(path) if asset.path() != path.as_str() => Err(not_found()),
@@ -483,10 +418,7 @@ pub(super) async fn touch(
     row.updated_at = Set(edit.now());
     row.updated_by = Set(edit.by());
     change(&mut row);
-    Ok(Asset {
-        row: row.update(edit.conn()).await?,
-        folder: asset.folder,
-    })
+    Ok(Asset { row: row.update(edit.conn()).await?, folder: asset.folder })
 }
 
 /// Records an entry about an asset: where it was before, and the version that it is about.
@@ -525,10 +457,7 @@ pub(super) async fn record(
 }
 
 fn placed((row, folder): (asset::Model, Option<folder::Model>)) -> Option<Asset> {
-    folder.map(|folder| Asset {
-        row,
-        folder: Arc::new(folder),
-    })
+    folder.map(|folder| Asset { row, folder: Arc::new(folder) })
 }
 
 fn check_fits(folder: &folder::Model, path: &str, field: &str) -> Result<()> {
@@ -553,19 +482,10 @@ impl NewAsset {
     fn checked(self) -> Result<Self> {
         Ok(Self {
             visibility: self.visibility,
-            title: self
-                .title
-                .map(|title| text::free_text(&title, "input.title"))
-                .transpose()?,
-            alt_text: self
-                .alt_text
-                .map(|text| text::free_text(&text, "input.altText"))
-                .transpose()?,
+            title: self.title.map(|title| text::free_text(&title, "input.title")).transpose()?,
+            alt_text: self.alt_text.map(|text| text::free_text(&text, "input.altText")).transpose()?,
             tags: self.tags.map(|tags| text::tags(tags, "input.tags")).transpose()?,
-            metadata: self
-                .metadata
-                .map(|metadata| text::metadata(metadata, "input.metadata"))
-                .transpose()?,
+            metadata: self.metadata.map(|metadata| text::metadata(metadata, "input.metadata")).transpose()?,
         })
     }
 }
@@ -583,9 +503,7 @@ impl AssetUpdate {
             title: each(self.title, |title| text::free_text(&title, "input.title"))?,
             alt_text: each(self.alt_text, |text| text::free_text(&text, "input.altText"))?,
             tags: each(self.tags, |tags| text::tags(tags, "input.tags"))?,
-            metadata: each(self.metadata, |metadata| {
-                text::metadata(metadata, "input.metadata")
-            })?,
+            metadata: each(self.metadata, |metadata| text::metadata(metadata, "input.metadata"))?,
         })
     }
 
@@ -603,9 +521,7 @@ impl AssetUpdate {
             row.tags = Set(Tags(tags.clone().unwrap_or_default()));
         }
         if let Some(metadata) = &self.metadata {
-            row.metadata = Set(metadata
-                .clone()
-                .unwrap_or_else(|| Json::Object(serde_json::Map::new())));
+            row.metadata = Set(metadata.clone().unwrap_or_else(|| Json::Object(serde_json::Map::new())));
         }
     }
 }

@@ -101,9 +101,7 @@ pub async fn pages(app: &App, pages: &[IndexPage]) -> Result<Vec<Vec<change::Mod
 /// # Errors
 /// What the database says.
 pub async fn by_numbers(app: &App, seqs: &[i64]) -> Result<Vec<change::Model>> {
-    let rows = change::Entity::find()
-        .filter(change::Column::Seq.is_in(seqs.iter().copied()))
-        .all(app.read());
+    let rows = change::Entity::find().filter(change::Column::Seq.is_in(seqs.iter().copied())).all(app.read());
     Ok(rows.await?)
 }
 
@@ -124,11 +122,7 @@ pub async fn follow(app: &App, actor: &Actor, after: Option<&str>, filter: Filte
     let (floor, head) = bounds(app).await?;
     let after = after.map_or(Ok(head), |text| check_cursor(app, text, floor, head))?;
     let follow = Follow::new(app.feed(), after, filter);
-    Ok(Following {
-        app: app.clone(),
-        actor: actor.clone(),
-        follow,
-    })
+    Ok(Following { app: app.clone(), actor: actor.clone(), follow })
 }
 
 impl Following {
@@ -172,11 +166,7 @@ impl Watch {
     pub async fn new(app: &App, actor: &Actor, path: TreePath) -> Result<Self> {
         // The follower first, then the state: what happens between is told again, not lost.
         let following = follow(app, actor, None, Filter::default()).await?;
-        Ok(Self {
-            following,
-            path,
-            started: false,
-        })
+        Ok(Self { following, path, started: false })
     }
 
     /// The asset at the path, now and whenever it changes; none while there is none.

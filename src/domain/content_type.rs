@@ -16,13 +16,8 @@ const FAMILIES: [&str; 3] = ["image/", "audio/", "video/"];
 const WITHOUT_SIGNATURE: [&str; 2] = ["image/svg+xml", "audio/mpeg"];
 
 /// Containers that hold more specific types: what is declared of them is believed.
-const CONTAINERS: [&str; 5] = [
-    "application/zip",
-    "application/gzip",
-    "text/xml",
-    "text/html",
-    "application/x-ole-storage",
-];
+const CONTAINERS: [&str; 5] =
+    ["application/zip", "application/gzip", "text/xml", "text/html", "application/x-ole-storage"];
 
 /// Two names for one format, or for one container with and without pictures.
 const SAME: [(&str, &str); 12] = [
@@ -54,11 +49,7 @@ pub fn judge(head: &[u8], declared: Option<&str>, filename: &str) -> Verdict {
             Some(sniffed) => same(&essence, sniffed),
             None => WITHOUT_SIGNATURE.contains(&essence.as_str()) || !has_signature(&essence),
         };
-        return if fits {
-            Verdict::Is(declared.to_owned())
-        } else {
-            Verdict::Contradicts(sniffed)
-        };
+        return if fits { Verdict::Is(declared.to_owned()) } else { Verdict::Contradicts(sniffed) };
     }
     match sniffed {
         // What is declared can be a kind of what was found, such as a document that is a ZIP archive.
@@ -71,15 +62,10 @@ pub fn judge(head: &[u8], declared: Option<&str>, filename: &str) -> Verdict {
 #[must_use]
 pub fn is_valid(text: &str) -> bool {
     let token = |part: &str| {
-        !part.is_empty()
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
     };
     let essence = text.split(';').next().unwrap_or_default().trim();
-    let two_tokens = essence
-        .split_once('/')
-        .is_some_and(|(kind, subtype)| token(kind) && token(subtype));
+    let two_tokens = essence.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype));
     two_tokens && text.len() <= 255 && text.chars().all(|c| c.is_ascii_graphic() || c == ' ')
 }
 
@@ -97,12 +83,7 @@ fn undeclared(head: &[u8], sniffed: Option<&'static str>, filename: &str) -> Str
 }
 
 fn essence(media_type: &str) -> String {
-    media_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase()
+    media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn is_media(essence: &str) -> bool {
@@ -187,16 +168,10 @@ mod tests {
 
     #[test]
     fn a_declared_image_sound_or_film_that_is_none_is_found_out() {
-        assert_eq!(
-            is(PNG, Some("image/jpeg"), "x"),
-            "contradicts: Some(\"image/png\")"
-        );
+        assert_eq!(is(PNG, Some("image/jpeg"), "x"), "contradicts: Some(\"image/png\")");
         assert_eq!(is(b"hello", Some("image/png"), "x"), "contradicts: None");
         assert_eq!(is(b"hello", Some("image/svg+xml"), "x"), "contradicts: None");
-        assert_eq!(
-            is(PNG, Some("video/mp4"), "x"),
-            "contradicts: Some(\"image/png\")"
-        );
+        assert_eq!(is(PNG, Some("video/mp4"), "x"), "contradicts: Some(\"image/png\")");
         assert_eq!(is(b"", Some("image/png"), "x"), "contradicts: None");
         assert_eq!(is(b"\xff\xd8\xff\xe0", Some("image/jpg"), "x"), "image/jpg");
     }
@@ -206,15 +181,7 @@ mod tests {
         for good in ["image/png", "text/plain; charset=utf-8", "application/vnd.a+json"] {
             assert!(is_valid(good), "{good}");
         }
-        for bad in [
-            "",
-            "image",
-            "/png",
-            "image/",
-            "a b/c",
-            "text/plain\r\nX: y",
-            "text/plain; x=é",
-        ] {
+        for bad in ["", "image", "/png", "image/", "a b/c", "text/plain\r\nX: y", "text/plain; x=é"] {
             assert!(!is_valid(bad), "{bad}");
         }
     }

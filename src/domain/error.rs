@@ -105,10 +105,7 @@ impl fmt::Debug for Cause {
 impl Error {
     /// A broken rule on one input.
     pub fn bad_input(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::BadInput {
-            field: field.into(),
-            message: message.into(),
-        }
+        Self::BadInput { field: field.into(), message: message.into() }
     }
 
     /// A fault of the server's, with its cause.
@@ -118,10 +115,7 @@ impl Error {
 
     /// An upload that cannot go on.
     pub fn upload(reason: UploadError, message: impl Into<String>) -> Self {
-        Self::Upload {
-            reason,
-            message: message.into(),
-        }
+        Self::Upload { reason, message: message.into() }
     }
 
     /// The store of bytes does not answer as it should.

@@ -106,10 +106,8 @@ pub async fn at_path(app: &App, actor: &Actor, path: &TreePath) -> Result<Option
 /// # Errors
 /// What the database says.
 pub async fn by_ids(app: &App, ids: &[FolderId]) -> Result<HashMap<FolderId, folder::Model>> {
-    let rows = folder::Entity::find()
-        .filter(folder::Column::Id.is_in(ids.iter().copied()))
-        .all(app.read())
-        .await?;
+    let rows =
+        folder::Entity::find().filter(folder::Column::Id.is_in(ids.iter().copied())).all(app.read()).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
@@ -118,10 +116,7 @@ pub async fn by_ids(app: &App, ids: &[FolderId]) -> Result<HashMap<FolderId, fol
 /// # Errors
 /// What the database says.
 pub async fn by_paths(app: &App, paths: &[String]) -> Result<HashMap<String, folder::Model>> {
-    let rows = folder::Entity::find()
-        .filter(folder::Column::Path.is_in(paths))
-        .all(app.read())
-        .await?;
+    let rows = folder::Entity::find().filter(folder::Column::Path.is_in(paths)).all(app.read()).await?;
     Ok(rows.into_iter().map(|row| (row.path.clone(), row)).collect())
 }
 
@@ -131,22 +126,17 @@ pub async fn by_paths(app: &App, paths: &[String]) -> Result<HashMap<String, fol
 /// What the database says.
 pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Slice<folder::Model>>> {
     let source = |listing: &Listing| Source {
-        rows: folder::Entity::find()
-            .filter(folder::Column::ParentId.eq(listing.parent))
-            .into_query(),
+        rows: folder::Entity::find().filter(folder::Column::ParentId.eq(listing.parent)).into_query(),
         page: listing.page.clone(),
         key: listing.order.column().into_simple_expr(),
         direction: listing.direction,
     };
     let sources = listings.iter().map(source).collect();
-    let found = fetch::<folder::Entity>(app.read(), sources, |index, row| {
-        listings[index].order.position(row)
-    })
-    .await?;
-    let slices = listings
-        .iter()
-        .zip(found)
-        .map(|(listing, rows)| (listing.clone(), listing.page.slice(rows)));
+    let found =
+        fetch::<folder::Entity>(app.read(), sources, |index, row| listings[index].order.position(row))
+            .await?;
+    let slices =
+        listings.iter().zip(found).map(|(listing, rows)| (listing.clone(), listing.page.slice(rows)));
     Ok(slices.collect())
 }
 
@@ -187,10 +177,7 @@ pub async fn create(app: &App, actor: &Actor, new: NewFolder) -> Result<Committe
                 NewFolder::Titled { parent, title } => {
                     let title = text::title(&title, "input.titled.title")?;
                     let parent = resolve(edit.conn(), &parent).await?;
-                    Ok(Created {
-                        folder: create_titled(edit, &parent, title).await?,
-                        created: true,
-                    })
+                    Ok(Created { folder: create_titled(edit, &parent, title).await?, created: true })
                 }
             }
         })
@@ -259,19 +246,11 @@ async fn relocate_in(
     let from = TreePath::trusted(folder.path.clone());
     if from == *to {
         let (folders, assets) = (0, 0);
-        return Ok(Moved {
-            old_path: folder.path.clone(),
-            folder,
-            folders,
-            assets,
-        });
+        return Ok(Moved { old_path: folder.path.clone(), folder, folders, assets });
     }
     check_revision(|| what(&folder), if_revision, folder.revision)?;
     if from.contains(to) {
-        return Err(Error::bad_input(
-            "input.toPath",
-            format!("{to} lies inside {from}, which would move"),
-        ));
+        return Err(Error::bad_input("input.toPath", format!("{to} lies inside {from}, which would move")));
     }
     check_fits(conn, &from, to).await?;
     let parent = ensure(edit, &to.parent()).await?;
@@ -289,29 +268,15 @@ async fn relocate_in(
     })
     .await?;
     let old_lineage = lineage(conn, from.parent().as_str()).await?;
-    record(
-        edit,
-        ChangeType::FolderMove,
-        &folder,
-        Some(from.as_str().to_owned()),
-        &old_lineage,
-    )
-    .await?;
-    Ok(Moved {
-        folder,
-        old_path: from.to_string(),
-        folders: folders + 1,
-        assets,
-    })
+    record(edit, ChangeType::FolderMove, &folder, Some(from.as_str().to_owned()), &old_lineage).await?;
+    Ok(Moved { folder, old_path: from.to_string(), folders: folders + 1, assets })
 }
 
 /// The folder at `path`, made with those above it where missing: one entry each.
 pub(super) async fn ensure(edit: Edit<'_>, path: &TreePath) -> Result<folder::Model> {
     let conn = edit.conn();
     let mut there = ancestors_and_self(conn, path.as_str()).await?;
-    let mut folder = there
-        .pop()
-        .ok_or_else(|| Error::internal("the root folder is missing"))?;
+    let mut folder = there.pop().ok_or_else(|| Error::internal("the root folder is missing"))?;
     let known = usize::try_from(folder.depth).unwrap_or(0);
     for segment in path.segments().skip(known) {
         folder = insert(edit, &folder, segment, None).await?;
@@ -321,10 +286,7 @@ pub(super) async fn ensure(edit: Edit<'_>, path: &TreePath) -> Result<folder::Mo
 
 /// The folder at `path`, if there is one.
 pub(super) async fn find(conn: &impl ConnectionTrait, path: &TreePath) -> Result<Option<folder::Model>> {
-    Ok(folder::Entity::find()
-        .filter(folder::Column::Path.eq(path.as_str()))
-        .one(conn)
-        .await?)
+    Ok(folder::Entity::find().filter(folder::Column::Path.eq(path.as_str())).one(conn).await?)
 }
 
 /// The folder that `target` names.
@@ -344,11 +306,7 @@ async fn lock(conn: &impl ConnectionTrait, target: &FolderRef) -> Result<folder:
         FolderRef::Id(id) => folder::Column::Id.eq(*id),
         FolderRef::Path(path) => folder::Column::Path.eq(path.as_str()),
     };
-    let found = folder::Entity::find()
-        .filter(by)
-        .lock_exclusive()
-        .one(conn)
-        .await?;
+    let found = folder::Entity::find().filter(by).lock_exclusive().one(conn).await?;
     found.ok_or_else(|| not_found(target))
 }
 
@@ -366,41 +324,25 @@ fn what(folder: &folder::Model) -> String {
 /// Ids of the folder at `path` and of those above it, without the root, nearest first.
 pub(super) async fn lineage(conn: &impl ConnectionTrait, path: &str) -> Result<Vec<FolderId>> {
     let rows = ancestors_and_self(conn, path).await?;
-    Ok(rows
-        .into_iter()
-        .rev()
-        .map(|row| row.id)
-        .filter(|id| *id != FolderId::ROOT)
-        .collect())
+    Ok(rows.into_iter().rev().map(|row| row.id).filter(|id| *id != FolderId::ROOT).collect())
 }
 
 /// Those that exist of the folder at `path` and the folders above it, from the root down.
 async fn ancestors_and_self(conn: &impl ConnectionTrait, path: &str) -> Result<Vec<folder::Model>> {
-    let mut rows = folder::Entity::find()
-        .filter(folder::Column::Path.is_in(lineage_paths(path)))
-        .all(conn)
-        .await?;
+    let mut rows =
+        folder::Entity::find().filter(folder::Column::Path.is_in(lineage_paths(path))).all(conn).await?;
     rows.sort_unstable_by_key(|row| row.depth);
     Ok(rows)
 }
 
 async fn create_titled(edit: Edit<'_>, parent: &folder::Model, title: String) -> Result<folder::Model> {
     let conn = edit.conn();
-    let same_title = Condition::any()
-        .add(folder::Column::Title.eq(title.as_str()))
-        .add(
-            Condition::all()
-                .add(folder::Column::Title.is_null())
-                .add(folder::Column::Name.eq(title.as_str())),
-        );
-    let twin = folder::Entity::find()
-        .filter(folder::Column::ParentId.eq(parent.id))
-        .filter(same_title);
+    let same_title = Condition::any().add(folder::Column::Title.eq(title.as_str())).add(
+        Condition::all().add(folder::Column::Title.is_null()).add(folder::Column::Name.eq(title.as_str())),
+    );
+    let twin = folder::Entity::find().filter(folder::Column::ParentId.eq(parent.id)).filter(same_title);
     if let Some(twin) = twin.one(conn).await? {
-        return Err(Error::AlreadyExists(format!(
-            "{} has the title {title} already",
-            twin.path
-        )));
+        return Err(Error::AlreadyExists(format!("{} has the title {title} already", twin.path)));
     }
     let slug = slug(&title);
     let name = free_name(conn, parent.id, &slug).await?;
@@ -427,19 +369,15 @@ async fn free_name(conn: &impl ConnectionTrait, parent: FolderId, slug: &str) ->
     if !taken.contains(slug) {
         return Ok(slug.to_owned());
     }
-    let free = (2..)
-        .map(|number| format!("{slug}-{number}"))
-        .find(|name| !taken.contains(name));
+    let free = (2..).map(|number| format!("{slug}-{number}")).find(|name| !taken.contains(name));
     free.ok_or_else(|| Error::internal("ran out of numbers"))
 }
 
 /// A URL-safe name from a title in any script.
 fn slug(title: &str) -> String {
     let ascii = deunicode::deunicode(title).to_ascii_lowercase();
-    let words: Vec<&str> = ascii
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&str> =
+        ascii.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let mut slug = words.join("-");
     // Leaves room for the number that may follow.
     slug.truncate(MAX_NAME_BYTES - 20);
@@ -514,9 +452,7 @@ async fn record(
         None => Vec::new(),
     };
     let parent = folder.parent_id.into_iter();
-    let old_parent = old_path
-        .as_deref()
-        .map(|_| left.first().copied().unwrap_or(FolderId::ROOT));
+    let old_parent = old_path.as_deref().map(|_| left.first().copied().unwrap_or(FolderId::ROOT));
     edit.record(Draft {
         kind,
         at: edit.now(),
@@ -526,10 +462,7 @@ async fn record(
         folder_id: Some(folder.id),
         asset_id: None,
         version: None,
-        direct: std::iter::once(folder.id)
-            .chain(parent)
-            .chain(old_parent)
-            .collect(),
+        direct: std::iter::once(folder.id).chain(parent).chain(old_parent).collect(),
         above: parents.into_iter().chain(left.iter().copied()).collect(),
     });
     Ok(())
@@ -541,51 +474,36 @@ pub(super) fn is_below(path: &str) -> Condition {
         return Condition::all().add(folder::Column::Path.ne(""));
     }
     let (from, to) = below(path);
-    Condition::all()
-        .add(folder::Column::Path.gte(from))
-        .add(folder::Column::Path.lt(to))
+    Condition::all().add(folder::Column::Path.gte(from)).add(folder::Column::Path.lt(to))
 }
 
 /// The condition for the folder at `path` and those below it.
 pub(super) fn is_at_or_below(path: &str) -> Condition {
-    Condition::any()
-        .add(folder::Column::Path.eq(path))
-        .add(is_below(path))
+    Condition::any().add(folder::Column::Path.eq(path)).add(is_below(path))
 }
 
 /// How many folders lie below `path`, and how many assets in it and below.
 async fn count_below(conn: &impl ConnectionTrait, path: &str) -> Result<(i32, i32)> {
     let folders = folder::Entity::find().filter(is_below(path)).count(conn).await?;
-    let inside = folder::Entity::find()
-        .select_only()
-        .column(folder::Column::Id)
-        .filter(is_at_or_below(path));
+    let inside = folder::Entity::find().select_only().column(folder::Column::Id).filter(is_at_or_below(path));
     let assets = asset::Entity::find()
         .filter(asset::Column::FolderId.in_subquery(inside.into_query()))
         .count(conn)
         .await?;
-    Ok((
-        i32::try_from(folders).unwrap_or(i32::MAX),
-        i32::try_from(assets).unwrap_or(i32::MAX),
-    ))
+    Ok((i32::try_from(folders).unwrap_or(i32::MAX), i32::try_from(assets).unwrap_or(i32::MAX)))
 }
 
 /// Gives all folders below `from` their paths below `to`.
 async fn rewrite_below(conn: &impl ConnectionTrait, from: &TreePath, to: &TreePath) -> Result<()> {
     let levels = i32::try_from(to.depth()).unwrap_or(0) - i32::try_from(from.depth()).unwrap_or(0);
     let tail_start = i32::try_from(from.as_str().chars().count() + 1).unwrap_or(i32::MAX);
-    let tail = Func::cust("substr")
-        .arg(folder::Column::Path.into_simple_expr())
-        .arg(Expr::value(tail_start));
+    let tail = Func::cust("substr").arg(folder::Column::Path.into_simple_expr()).arg(Expr::value(tail_start));
     let new_path =
         Expr::value(to.as_str()).binary(sea_orm::sea_query::BinOper::Custom("||".into()), Expr::expr(tail));
     let rewrite = Query::update()
         .table(folder::Entity)
         .value(folder::Column::Path, new_path)
-        .value(
-            folder::Column::Depth,
-            Expr::col(folder::Column::Depth).add(levels),
-        )
+        .value(folder::Column::Depth, Expr::col(folder::Column::Depth).add(levels))
         .cond_where(is_below(from.as_str()))
         .to_owned();
     conn.execute(&rewrite).await?;
@@ -625,9 +543,7 @@ async fn assets_fit(conn: &impl ConnectionTrait, from: &TreePath, to: &TreePath)
         bytes(folder::Column::Path.into_simple_expr()).add(bytes(asset::Column::Name.into_simple_expr()));
     let longest = i32::try_from(MAX_PATH_BYTES + from.as_str().len() - to.as_str().len()).unwrap_or(0) - 1;
     let deepest = i32::try_from(MAX_DEPTH + from.depth() - to.depth()).unwrap_or(0) - 1;
-    let too_far = Condition::any()
-        .add(path.gt(longest))
-        .add(folder::Column::Depth.gt(deepest));
+    let too_far = Condition::any().add(path.gt(longest)).add(folder::Column::Depth.gt(deepest));
     let misfit = asset::Entity::find()
         .inner_join(folder::Entity)
         .filter(is_at_or_below(from.as_str()))

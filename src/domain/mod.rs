@@ -154,10 +154,9 @@ where
 
     fn settle(self: Box<Self>, outcome: std::result::Result<Vec<change_row::Model>, Arc<DbErr>>) {
         let answer = match (self.outcome, outcome) {
-            (Some(Ok(value)), Ok(_)) if self.ending == Ending::TakeBack => Ok(Committed {
-                value,
-                changes: self.rehearsed,
-            }),
+            (Some(Ok(value)), Ok(_)) if self.ending == Ending::TakeBack => {
+                Ok(Committed { value, changes: self.rehearsed })
+            }
             (Some(Ok(value)), Ok(changes)) => Ok(Committed { value, changes }),
             (Some(Err(error)), _) => Err(error),
             (_, Err(error)) => Err(Error::internal(format!("the commit failed: {error}"))),
@@ -171,11 +170,9 @@ where
 /// Refuses to go on when the caller saw another revision than the present one.
 fn check_revision(what: impl FnOnce() -> String, expected: Option<i64>, current: i64) -> Result<()> {
     match expected {
-        Some(expected) if expected != current => Err(Error::RevisionConflict {
-            what: what(),
-            expected,
-            current,
-        }),
+        Some(expected) if expected != current => {
+            Err(Error::RevisionConflict { what: what(), expected, current })
+        }
         _ => Ok(()),
     }
 }

@@ -20,11 +20,8 @@ pub async fn take(
     if let Some(taken) = holder_of(conn, parent.id, name).await? {
         return Err(taken_error(&join(&parent.path, name), taken));
     }
-    let row = name::ActiveModel {
-        folder_id: Set(parent.id),
-        name: Set(name.to_owned()),
-        holder: Set(holder),
-    };
+    let row =
+        name::ActiveModel { folder_id: Set(parent.id), name: Set(name.to_owned()), holder: Set(holder) };
     match name::Entity::insert(row).exec_without_returning(conn).await {
         Ok(_) => Ok(()),
         // Another server was faster.
@@ -40,9 +37,7 @@ pub async fn take(
 /// # Errors
 /// What the database says.
 pub async fn holder_of(conn: &impl ConnectionTrait, parent: FolderId, name: &str) -> Result<Option<Holder>> {
-    let row = name::Entity::find_by_id((parent, name.to_owned()))
-        .one(conn)
-        .await?;
+    let row = name::Entity::find_by_id((parent, name.to_owned())).one(conn).await?;
     Ok(row.map(|row| row.holder))
 }
 
@@ -51,9 +46,7 @@ pub async fn holder_of(conn: &impl ConnectionTrait, parent: FolderId, name: &str
 /// # Errors
 /// What the database says.
 pub async fn release(conn: &impl ConnectionTrait, parent: FolderId, name: &str) -> Result<()> {
-    name::Entity::delete_by_id((parent, name.to_owned()))
-        .exec(conn)
-        .await?;
+    name::Entity::delete_by_id((parent, name.to_owned())).exec(conn).await?;
     Ok(())
 }
 

@@ -97,11 +97,7 @@ pub struct Slice<T> {
 
 impl<T> Default for Slice<T> {
     fn default() -> Self {
-        Self {
-            rows: Vec::new(),
-            has_next_page: false,
-            has_previous_page: false,
-        }
+        Self { rows: Vec::new(), has_next_page: false, has_previous_page: false }
     }
 }
 
@@ -149,18 +145,12 @@ impl Page {
         let more = fetched.len() > self.limit;
         fetched.truncate(self.limit);
         match self.side {
-            Side::First => Slice {
-                rows: fetched,
-                has_next_page: more,
-                has_previous_page: self.after.is_some(),
-            },
+            Side::First => {
+                Slice { rows: fetched, has_next_page: more, has_previous_page: self.after.is_some() }
+            }
             Side::Last => {
                 fetched.reverse();
-                Slice {
-                    rows: fetched,
-                    has_next_page: self.before.is_some(),
-                    has_previous_page: more,
-                }
+                Slice { rows: fetched, has_next_page: self.before.is_some(), has_previous_page: more }
             }
         }
     }
@@ -197,15 +187,10 @@ pub(super) async fn fetch<E: EntityTrait>(
     sources: Vec<Source>,
     position: impl Fn(usize, &E::Model) -> Position,
 ) -> Result<Vec<Vec<E::Model>>> {
-    let directions: Vec<_> = sources
-        .iter()
-        .map(|source| source.page.fetch_direction(source.direction))
-        .collect();
+    let directions: Vec<_> =
+        sources.iter().map(|source| source.page.fetch_direction(source.direction)).collect();
     let mut found: Vec<Vec<E::Model>> = directions.iter().map(|_| Vec::new()).collect();
-    let mut selects = sources
-        .into_iter()
-        .enumerate()
-        .map(|(index, source)| one_page(index, source));
+    let mut selects = sources.into_iter().enumerate().map(|(index, source)| one_page(index, source));
     let Some(mut all) = selects.next() else {
         return Ok(found);
     };
@@ -235,12 +220,7 @@ pub(super) async fn fetch<E: EntityTrait>(
 const PAGE_INDEX: &str = "page_index";
 
 fn one_page(index: usize, source: Source) -> SelectStatement {
-    let Source {
-        mut rows,
-        page,
-        key,
-        direction,
-    } = source;
+    let Source { mut rows, page, key, direction } = source;
     let id = || Expr::col(Alias::new("id"));
     // A row comparison, since an index can seek to it.
     let place = || Expr::tuple([key.clone(), id()]);
@@ -265,15 +245,10 @@ fn one_page(index: usize, source: Source) -> SelectStatement {
         Direction::Ascending => Order::Asc,
         Direction::Descending => Order::Desc,
     };
-    rows.order_by_expr(key.clone(), order.clone())
-        .order_by_expr(id(), order)
-        .limit(page.fetch() as u64);
+    rows.order_by_expr(key.clone(), order.clone()).order_by_expr(id(), order).limit(page.fetch() as u64);
     // A compound SELECT takes LIMIT only inside a subquery.
     Query::select()
-        .expr_as(
-            Expr::value(i32::try_from(index).unwrap_or(i32::MAX)),
-            Alias::new(PAGE_INDEX),
-        )
+        .expr_as(Expr::value(i32::try_from(index).unwrap_or(i32::MAX)), Alias::new(PAGE_INDEX))
         .column(Asterisk)
         .from_subquery(rows, Alias::new("page"))
         .take()
@@ -294,10 +269,9 @@ fn decode(text: &str, order: &str, field: &str) -> Result<Position> {
     let bytes = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
     match serde_json::from_slice::<(String, SortKey, Uuid)>(&bytes) {
         Ok((made_for, key, id)) if made_for == order => Ok(Position { key, id }),
-        Ok((made_for, ..)) => Err(Error::bad_input(
-            field,
-            format!("is a cursor of the order {made_for}, not {order}"),
-        )),
+        Ok((made_for, ..)) => {
+            Err(Error::bad_input(field, format!("is a cursor of the order {made_for}, not {order}")))
+        }
         Err(_) => Err(Error::bad_input(field, "is not a cursor of this connection")),
     }
 }
@@ -308,10 +282,7 @@ mod tests {
 
     #[test]
     fn cursors_come_back_as_they_went_and_garbage_is_refused() {
-        let position = Position {
-            key: SortKey::Text("a/é".into()),
-            id: Uuid::from_u128(7),
-        };
+        let position = Position { key: SortKey::Text("a/é".into()), id: Uuid::from_u128(7) };
         let cursor = position.cursor("NAME");
         assert_eq!(decode(&cursor, "NAME", "after").expect("own cursor"), position);
         for text in [cursor.as_str(), "", "x", "AAAA"] {
@@ -322,49 +293,21 @@ mod tests {
 
     #[test]
     fn counts_out_of_range_are_refused_by_name() {
-        for (first, last, field) in [
-            (Some(-1), None, "first"),
-            (Some(201), None, "first"),
-            (None, Some(-3), "last"),
-        ] {
-            let error = Page::new(
-                &PageArgs {
-                    first,
-                    last,
-                    ..PageArgs::default()
-                },
-                "NAME",
-            )
-            .expect_err(field);
+        for (first, last, field) in
+            [(Some(-1), None, "first"), (Some(201), None, "first"), (None, Some(-3), "last")]
+        {
+            let error = Page::new(&PageArgs { first, last, ..PageArgs::default() }, "NAME").expect_err(field);
             assert!(error.to_string().starts_with(field), "{error}");
         }
         assert!(
-            Page::new(
-                &PageArgs {
-                    first: Some(1),
-                    last: Some(1),
-                    ..PageArgs::default()
-                },
-                "NAME"
-            )
-            .is_err()
+            Page::new(&PageArgs { first: Some(1), last: Some(1), ..PageArgs::default() }, "NAME").is_err()
         );
     }
 
     #[test]
     fn the_last_rows_come_in_the_order_of_the_connection() {
-        let page = Page::new(
-            &PageArgs {
-                last: Some(2),
-                ..PageArgs::default()
-            },
-            "NAME",
-        )
-        .expect("page");
+        let page = Page::new(&PageArgs { last: Some(2), ..PageArgs::default() }, "NAME").expect("page");
         let slice = page.slice(vec![5, 4, 3]);
-        assert_eq!(
-            (slice.rows, slice.has_previous_page, slice.has_next_page),
-            (vec![4, 5], true, false)
-        );
+        assert_eq!((slice.rows, slice.has_previous_page, slice.has_next_page), (vec![4, 5], true, false));
     }
 }

@@ -144,12 +144,8 @@ pub fn parse_name(input: &str, field: &str) -> Result<String> {
 }
 
 /// What stays as it is in the path of a URL (RFC 3986, unreserved characters), and the slash.
-const URL_PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'/');
+const URL_PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// A path as it stands in a URL.
 #[must_use]
@@ -172,11 +168,7 @@ pub fn parent_of(path: &str) -> &str {
 /// `name` in the folder at `folder`.
 #[must_use]
 pub fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{folder}/{name}")
-    }
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
 /// The paths of the folders above `path`, from the root down, and `path` itself.
@@ -194,9 +186,7 @@ pub fn lineage_paths(path: &str) -> Vec<String> {
 #[must_use]
 pub fn is_within(path: &str, folder: &str) -> bool {
     folder.is_empty()
-        || path
-            .strip_prefix(folder)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The half-open range of texts that begin with `folder` and a slash. `0` is the character after `/`.
@@ -234,9 +224,7 @@ mod tests {
     use super::*;
 
     fn parse(input: &str) -> std::result::Result<String, String> {
-        TreePath::parse(input, "path")
-            .map(|path| path.0)
-            .map_err(|error| error.to_string())
+        TreePath::parse(input, "path").map(|path| path.0).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -259,9 +247,9 @@ mod tests {
         let longest = format!("{0}/{0}/{0}/{0}/{0}", "x".repeat(250));
         let deep = "a/".repeat(33);
         let huge = "a/".repeat(1_000_000);
-        for input in [
-            "a/../b", ".", "a/./b", "a\\b", "a\u{7}b", "a /b", "a/ b", &long, &longest, &deep, &huge,
-        ] {
+        for input in
+            ["a/../b", ".", "a/./b", "a\\b", "a\u{7}b", "a /b", "a/ b", &long, &longest, &deep, &huge]
+        {
             let error = parse(input).expect_err(input);
             assert!(error.starts_with("path: "), "{error}");
         }
@@ -282,14 +270,9 @@ mod tests {
     #[test]
     fn a_range_covers_what_is_below_a_folder_and_nothing_else() {
         let (from, to) = below("a");
-        for (path, inside) in [
-            ("a/b", true),
-            ("a/é", true),
-            ("a", false),
-            ("a!", false),
-            ("ab", false),
-            ("b", false),
-        ] {
+        for (path, inside) in
+            [("a/b", true), ("a/é", true), ("a", false), ("a!", false), ("ab", false), ("b", false)]
+        {
             assert_eq!(from.as_str() <= path && path < to.as_str(), inside, "{path}");
         }
     }

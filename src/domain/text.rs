@@ -20,10 +20,7 @@ const MAX_METADATA_BYTES: usize = 64 * 1024;
 pub fn free_text(input: &str, field: &str) -> Result<String> {
     let text = input.trim();
     if text.len() > MAX_TEXT_BYTES {
-        return Err(Error::bad_input(
-            field,
-            format!("is longer than {MAX_TEXT_BYTES} bytes"),
-        ));
+        return Err(Error::bad_input(field, format!("is longer than {MAX_TEXT_BYTES} bytes")));
     }
     if text.contains('\0') {
         return Err(Error::bad_input(field, "must not have a NUL character"));
@@ -57,10 +54,7 @@ pub fn tags(input: Vec<String>, field: &str) -> Result<Vec<String>> {
     for tag in input {
         let tag = title(&tag, field)?;
         if tag.len() > MAX_TAG_BYTES {
-            return Err(Error::bad_input(
-                field,
-                format!("has a tag longer than {MAX_TAG_BYTES} bytes"),
-            ));
+            return Err(Error::bad_input(field, format!("has a tag longer than {MAX_TAG_BYTES} bytes")));
         }
         if !tags.contains(&tag) {
             tags.push(tag);
@@ -79,10 +73,7 @@ pub fn metadata(input: Value, field: &str) -> Result<Value> {
     }
     let text = input.to_string();
     if text.len() > MAX_METADATA_BYTES {
-        return Err(Error::bad_input(
-            field,
-            format!("is longer than {MAX_METADATA_BYTES} bytes of JSON"),
-        ));
+        return Err(Error::bad_input(field, format!("is longer than {MAX_METADATA_BYTES} bytes of JSON")));
     }
     if has_nul(&input) {
         return Err(Error::bad_input(field, "must not have a NUL character"));
@@ -94,9 +85,7 @@ fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(fields) => fields
-            .iter()
-            .any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
         _ => false,
     }
 }
@@ -109,17 +98,10 @@ mod tests {
     #[test]
     fn metadata_is_a_small_object_without_nul() {
         assert!(metadata(json!({"a": [1, "x"]}), "metadata").is_ok());
-        for bad in [
-            json!([]),
-            json!("x"),
-            json!({"a": ["\0"]}),
-            json!({"a\0": 1}),
-            json!({"a": "x".repeat(70_000)}),
-        ] {
-            assert_eq!(
-                metadata(bad, "metadata").expect_err("bad").code(),
-                "BAD_USER_INPUT"
-            );
+        for bad in
+            [json!([]), json!("x"), json!({"a": ["\0"]}), json!({"a\0": 1}), json!({"a": "x".repeat(70_000)})]
+        {
+            assert_eq!(metadata(bad, "metadata").expect_err("bad").code(), "BAD_USER_INPUT");
         }
     }
 

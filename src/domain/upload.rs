@@ -79,10 +79,7 @@ pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload
     actor.require(Role::Editor)?;
     let upload = upload.checked(app)?;
     if super::folder::find(app.read(), &upload.path).await?.is_some() {
-        return Err(super::name::taken_error(
-            upload.path.as_str(),
-            entity::name::Holder::Folder,
-        ));
+        return Err(super::name::taken_error(upload.path.as_str(), entity::name::Holder::Folder));
     }
     let ttl = i64::try_from(app.config().upload_ttl.as_millis()).unwrap_or(i64::MAX);
     let committed = commit(app, actor, move |edit| {
@@ -140,15 +137,9 @@ pub async fn by_ids(
     ids: &[UploadIntentId],
 ) -> Result<HashMap<UploadIntentId, upload_intent::Model>> {
     let wanted = upload_intent::Column::Id.is_in(ids.iter().copied());
-    let rows = upload_intent::Entity::find()
-        .filter(wanted)
-        .all(app.read())
-        .await?;
+    let rows = upload_intent::Entity::find().filter(wanted).all(app.read()).await?;
     let now = app.clock().now();
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.id, as_of_now(row, now)))
-        .collect())
+    Ok(rows.into_iter().map(|row| (row.id, as_of_now(row, now))).collect())
 }
 
 /// The request that brings the bytes of an intent, while it waits for them.
@@ -158,20 +149,9 @@ pub fn target(app: &App, intent: &upload_intent::Model) -> Option<Target> {
         return None;
     }
     let id = intent.id.to_string();
-    let url = format!(
-        "{}/uploads/{id}?signature={}",
-        app.public_url(),
-        app.signer().sign(SIGNATURE, &id)
-    );
-    let content_type = intent
-        .declared_content_type
-        .iter()
-        .map(|value| ("Content-Type", value.clone()));
-    Some(Target {
-        method: "PUT",
-        url,
-        headers: content_type.collect(),
-    })
+    let url = format!("{}/uploads/{id}?signature={}", app.public_url(), app.signer().sign(SIGNATURE, &id));
+    let content_type = intent.declared_content_type.iter().map(|value| ("Content-Type", value.clone()));
+    Some(Target { method: "PUT", url, headers: content_type.collect() })
 }
 
 /// Takes the bytes of an intent. Whoever holds the signed URL may send them, for whoever started the upload.
@@ -195,14 +175,8 @@ pub async fn receive<E: std::fmt::Display>(
     let intent = as_of_now(intent, app.clock().now());
     check_waits_for_bytes(&intent)?;
     let permit = app.uploads().acquire().await.map_err(Error::internal)?;
-    let key = StagingKey {
-        intent: id,
-        attempt: app.clock().new_id(),
-    };
-    let limit = intent
-        .declared_size_bytes
-        .unwrap_or(app.config().max_upload_bytes)
-        .unsigned_abs();
+    let key = StagingKey { intent: id, attempt: app.clock().new_id() };
+    let limit = intent.declared_size_bytes.unwrap_or(app.config().max_upload_bytes).unsigned_abs();
     let verdict = match app.store().stage(&key, body, limit).await {
         Ok(staged) => compare(&intent, staged),
         Err(StageError::TooLong) => Err(Rejection {
@@ -239,13 +213,8 @@ pub async fn finish(app: &App, actor: &Actor, id: UploadIntentId) -> Result<Comm
     if intent.status != Status::Finished {
         check_received(&intent)?;
         let staging = intent.staging_key.as_deref().unwrap_or_default();
-        let staging = staging
-            .parse()
-            .map_err(|error| Error::internal(format!("{id}: {error}")))?;
-        app.store()
-            .secure(&staging, &BlobKey::new(intent.stored_file_id))
-            .await
-            .map_err(Error::storage)?;
+        let staging = staging.parse().map_err(|error| Error::internal(format!("{id}: {error}")))?;
+        app.store().secure(&staging, &BlobKey::new(intent.stored_file_id)).await.map_err(Error::storage)?;
     }
     let committed = commit(app, actor, move |edit| Box::pin(finish_in(edit, id))).await?;
     app.announce(id);
@@ -276,11 +245,7 @@ async fn finish_in(edit: Edit<'_>, id: UploadIntentId) -> Result<Outcome> {
         label: intent.label.clone(),
         restored_from: None,
     };
-    let fate = if intent.publish {
-        Fate::Publish
-    } else {
-        Fate::Draft
-    };
+    let fate = if intent.publish { Fate::Publish } else { Fate::Draft };
     let outcome = super::version::add(edit, asset, new, fate).await?;
     let mut row = intent.into_active_model();
     row.status = Set(Status::Finished);
@@ -295,10 +260,7 @@ async fn target_asset(edit: Edit<'_>, path: &TreePath, intent: &upload_intent::M
     let what = || format!("asset {path}");
     let Some(there) = asset::find(edit.conn(), path).await? else {
         check_revision(what, intent.if_revision, 0)?;
-        let new = NewAsset {
-            visibility: intent.visibility,
-            ..NewAsset::default()
-        };
+        let new = NewAsset { visibility: intent.visibility, ..NewAsset::default() };
         return asset::insert(edit, path, new).await;
     };
     let asset = asset::lock(edit.conn(), &AssetRef::Id(there.row.id)).await?;
@@ -400,10 +362,7 @@ async fn expire(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
     commit(app, &Actor::system(), move |edit| {
         Box::pin(async move {
             upload_intent::Entity::update_many()
-                .col_expr(
-                    upload_intent::Column::Status,
-                    sea_orm::ActiveEnum::as_enum(&Status::Expired),
-                )
+                .col_expr(upload_intent::Column::Status, sea_orm::ActiveEnum::as_enum(&Status::Expired))
                 .filter(upload_intent::Column::Id.is_in(ids))
                 .filter(upload_intent::Column::Status.is_in([Status::Created, Status::Received]))
                 .filter(upload_intent::Column::ExpiresAt.lte(edit.now()))
@@ -420,10 +379,7 @@ async fn mark_swept(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
     commit(app, &Actor::system(), move |edit| {
         Box::pin(async move {
             upload_intent::Entity::update_many()
-                .col_expr(
-                    upload_intent::Column::SweptAt,
-                    sea_orm::sea_query::Expr::value(edit.now()),
-                )
+                .col_expr(upload_intent::Column::SweptAt, sea_orm::sea_query::Expr::value(edit.now()))
                 .filter(upload_intent::Column::Id.is_in(ids))
                 .exec(edit.conn())
                 .await?;
@@ -464,10 +420,7 @@ async fn remove_unfinished(app: &App, intent: &upload_intent::Model) -> Result<(
     if intent.status == Status::Finished {
         return Ok(());
     }
-    app.store()
-        .remove(&BlobKey::new(intent.stored_file_id))
-        .await
-        .map_err(Error::storage)
+    app.store().remove(&BlobKey::new(intent.stored_file_id)).await.map_err(Error::storage)
 }
 
 async fn discard_staged(app: &App, key: &StagingKey) {
@@ -482,10 +435,7 @@ async fn load(conn: &impl ConnectionTrait, id: UploadIntentId) -> Result<upload_
 }
 
 async fn lock(conn: &impl ConnectionTrait, id: UploadIntentId) -> Result<upload_intent::Model> {
-    let intent = upload_intent::Entity::find_by_id(id)
-        .lock_exclusive()
-        .one(conn)
-        .await?;
+    let intent = upload_intent::Entity::find_by_id(id).lock_exclusive().one(conn).await?;
     intent.ok_or_else(|| Error::NotFound(format!("there is no upload {id}")))
 }
 
@@ -526,10 +476,7 @@ fn compare(intent: &upload_intent::Model, staged: Staged) -> std::result::Result
     if let Some(declared) = &intent.declared_sha256
         && *declared != staged.sha256
     {
-        let message = format!(
-            "the SHA-256 {declared} was declared, the bytes have {}",
-            staged.sha256
-        );
+        let message = format!("the SHA-256 {declared} was declared, the bytes have {}", staged.sha256);
         return refuse(RejectionCode::ChecksumMismatch, message);
     }
     let declared = intent.declared_content_type.as_deref();
@@ -537,10 +484,8 @@ fn compare(intent: &upload_intent::Model, staged: Staged) -> std::result::Result
         Verdict::Is(content_type) => Ok(Accepted { staged, content_type }),
         Verdict::Contradicts(found) => {
             let found = found.map_or_else(|| "no such format".to_owned(), ToOwned::to_owned);
-            let message = format!(
-                "{} was declared, the bytes look like {found}",
-                declared.unwrap_or_default()
-            );
+            let message =
+                format!("{} was declared, the bytes look like {found}", declared.unwrap_or_default());
             refuse(RejectionCode::ContentTypeMismatch, message)
         }
     }
@@ -593,14 +538,10 @@ fn check_received(intent: &upload_intent::Model) -> Result<Received> {
     }
     check_not_over(intent)?;
     match (&intent.content_type, &intent.sha256) {
-        (Some(content_type), Some(sha256)) => Ok(Received {
-            content_type: content_type.clone(),
-            sha256: sha256.clone(),
-        }),
-        _ => Err(Error::internal(format!(
-            "{} is {:?} without bytes",
-            intent.id, intent.status
-        ))),
+        (Some(content_type), Some(sha256)) => {
+            Ok(Received { content_type: content_type.clone(), sha256: sha256.clone() })
+        }
+        _ => Err(Error::internal(format!("{} is {:?} without bytes", intent.id, intent.status))),
     }
 }
 
@@ -618,10 +559,7 @@ fn check_not_over(intent: &upload_intent::Model) -> Result<()> {
     match intent.status {
         Status::Created | Status::Received | Status::Finished => Ok(()),
         Status::Expired => over(UploadError::Expired, "the upload has expired: start another one"),
-        Status::Cancelled => over(
-            UploadError::Cancelled,
-            "the upload was cancelled: start another one",
-        ),
+        Status::Cancelled => over(UploadError::Cancelled, "the upload was cancelled: start another one"),
         Status::Rejected => {
             Err(rejection(intent).unwrap_or_else(|| Error::internal("rejected without a reason")))
         }
@@ -632,10 +570,7 @@ fn check_not_over(intent: &upload_intent::Model) -> Result<()> {
 fn rejection(intent: &upload_intent::Model) -> Option<Error> {
     let code = intent.rejection_code?;
     let message = intent.rejection.clone().unwrap_or_default();
-    Some(Error::upload(
-        UploadError::Rejected(code),
-        format!("the upload was rejected: {message}"),
-    ))
+    Some(Error::upload(UploadError::Rejected(code), format!("the upload was rejected: {message}")))
 }
 
 impl NewUpload {
@@ -645,10 +580,7 @@ impl NewUpload {
             let message = format!("{size} bytes are too many; this server takes at most {max}");
             return Err(Error::bad_input("input.size", message));
         }
-        if let Some(content_type) = self
-            .content_type
-            .as_deref()
-            .filter(|text| !content_type::is_valid(text))
+        if let Some(content_type) = self.content_type.as_deref().filter(|text| !content_type::is_valid(text))
         {
             let message = format!("{content_type:?} is not a media type such as image/png");
             return Err(Error::bad_input("input.contentType", message));
@@ -657,10 +589,7 @@ impl NewUpload {
             return Err(Error::bad_input("input.ifRevision", "must not be negative"));
         }
         Ok(Self {
-            filename: self
-                .filename
-                .map(|name| parse_name(&name, "input.filename"))
-                .transpose()?,
+            filename: self.filename.map(|name| parse_name(&name, "input.filename")).transpose()?,
             sha256: self.sha256.map(|text| checked_sha256(&text)).transpose()?,
             label: checked_label(self.label)?,
             ..self
@@ -688,13 +617,7 @@ impl Steps {
     /// Follows the intent `id`.
     #[must_use]
     pub fn new(app: &App, actor: &Actor, id: UploadIntentId) -> Self {
-        Self {
-            app: app.clone(),
-            actor: actor.clone(),
-            id,
-            news: app.announcements(),
-            last: None,
-        }
+        Self { app: app.clone(), actor: actor.clone(), id, news: app.announcements(), last: None }
     }
 
     /// The next state; none once the intent is over.

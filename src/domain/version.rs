@@ -112,17 +112,10 @@ pub async fn by_numbers(
 ) -> Result<HashMap<(AssetId, i32), version::Model>> {
     let mut any = sea_orm::Condition::any();
     for (asset, number) in wanted {
-        any = any.add(
-            version::Column::AssetId
-                .eq(*asset)
-                .and(version::Column::Number.eq(*number)),
-        );
+        any = any.add(version::Column::AssetId.eq(*asset).and(version::Column::Number.eq(*number)));
     }
     let rows = version::Entity::find().filter(any).all(app.read()).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| ((row.asset_id, row.number), row))
-        .collect())
+    Ok(rows.into_iter().map(|row| ((row.asset_id, row.number), row)).collect())
 }
 
 /// Several pages of versions by one statement.
@@ -138,10 +131,8 @@ pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Sl
     };
     let sources = listings.iter().map(source).collect();
     let found = fetch::<version::Entity>(app.read(), sources, |_, row| position(row)).await?;
-    let slices = listings
-        .iter()
-        .zip(found)
-        .map(|(listing, rows)| (listing.clone(), listing.page.slice(rows)));
+    let slices =
+        listings.iter().zip(found).map(|(listing, rows)| (listing.clone(), listing.page.slice(rows)));
     Ok(slices.collect())
 }
 
@@ -170,10 +161,7 @@ pub async fn counts(
 /// Where a version stands among those of its asset.
 #[must_use]
 pub fn position(version: &version::Model) -> Position {
-    Position {
-        key: SortKey::Int(version.number.into()),
-        id: version.id.0,
-    }
+    Position { key: SortKey::Int(version.number.into()), id: version.id.0 }
 }
 
 /// Makes a version the one that readers get; the one before is archived in the same commit.
@@ -244,9 +232,7 @@ pub async fn restore(
         Box::pin(async move {
             let (from, asset) = lock(edit.conn(), id).await?;
             check(&asset, if_revision)?;
-            let file = stored_file::Entity::find_by_id(from.stored_file_id)
-                .one(edit.conn())
-                .await?;
+            let file = stored_file::Entity::find_by_id(from.stored_file_id).one(edit.conn()).await?;
             let new = NewVersion {
                 file: file.ok_or_else(|| Error::internal(format!("{} has no stored file", from.id)))?,
                 filename: from.filename.clone(),
@@ -342,9 +328,7 @@ pub(super) async fn add(edit: Edit<'_>, asset: Asset, new: NewVersion, fate: Fat
 
 /// A label as it is stored; an empty one is none.
 pub(super) fn checked_label(label: Option<String>) -> Result<Option<String>> {
-    let label = label
-        .map(|label| text::free_text(&label, "input.label"))
-        .transpose()?;
+    let label = label.map(|label| text::free_text(&label, "input.label")).transpose()?;
     Ok(label.filter(|label| !label.is_empty()))
 }
 
@@ -378,26 +362,15 @@ async fn set_aside(edit: Edit<'_>, version: version::Model) -> Result<version::M
 /// A version and its asset, held against other writers until the transaction ends.
 async fn lock(conn: &impl ConnectionTrait, id: VersionId) -> Result<(version::Model, Asset)> {
     let not_found = || Error::NotFound(format!("there is no version {id}"));
-    let version = version::Entity::find_by_id(id)
-        .one(conn)
-        .await?
-        .ok_or_else(not_found)?;
+    let version = version::Entity::find_by_id(id).one(conn).await?.ok_or_else(not_found)?;
     // The asset first: who changes a version holds its asset. Then the version as it is under that lock.
     let asset = asset::lock(conn, &AssetRef::Id(version.asset_id)).await?;
-    let version = version::Entity::find_by_id(id)
-        .lock_exclusive()
-        .one(conn)
-        .await?
-        .ok_or_else(not_found)?;
+    let version = version::Entity::find_by_id(id).lock_exclusive().one(conn).await?.ok_or_else(not_found)?;
     Ok((version, asset))
 }
 
 fn check(asset: &Asset, if_revision: Option<i64>) -> Result<()> {
-    check_revision(
-        || format!("asset {}", asset.path()),
-        if_revision,
-        asset.row.revision,
-    )
+    check_revision(|| format!("asset {}", asset.path()), if_revision, asset.row.revision)
 }
 
 impl Listing {
@@ -413,12 +386,7 @@ impl Listing {
 /// The immutable URL of a version: these bytes for ever.
 #[must_use]
 pub fn url(app: &App, version: &version::Model) -> String {
-    format!(
-        "{}/v/{}/{}",
-        app.public_url(),
-        version.id,
-        super::path::percent_encode(&version.filename)
-    )
+    format!("{}/v/{}/{}", app.public_url(), version.id, super::path::percent_encode(&version.filename))
 }
 
 /// The bytes of a version.
@@ -446,15 +414,9 @@ pub enum Access {
 pub async fn published_at(app: &App, actor: &Actor, path: &super::path::TreePath) -> Result<Content> {
     let not_found = || Error::NotFound(format!("nothing is published at {path}"));
     let asset = asset::find(app.read(), path).await?.ok_or_else(not_found)?;
-    let published = published(app, &[asset.row.id])
-        .await?
-        .remove(&asset.row.id)
-        .ok_or_else(not_found)?;
+    let published = published(app, &[asset.row.id]).await?.remove(&asset.row.id).ok_or_else(not_found)?;
     let access = access(actor, &asset.row, &published).ok_or_else(not_found)?;
-    Ok(Content {
-        version: published,
-        access,
-    })
+    Ok(Content { version: published, access })
 }
 
 /// What readers get at the immutable URL of a version.
@@ -463,10 +425,8 @@ pub async fn published_at(app: &App, actor: &Actor, path: &super::path::TreePath
 /// `NOT_FOUND` when there is none, or the actor may not know of it.
 pub async fn content(app: &App, actor: &Actor, id: VersionId) -> Result<Content> {
     let not_found = || Error::NotFound(format!("there is no version {id}"));
-    let row = version::Entity::find_by_id(id)
-        .find_also_related(entity::asset::Entity)
-        .one(app.read())
-        .await?;
+    let row =
+        version::Entity::find_by_id(id).find_also_related(entity::asset::Entity).one(app.read()).await?;
     let (version, asset) = row.ok_or_else(not_found)?;
     let asset = asset.ok_or_else(not_found)?;
     let access = access(actor, &asset, &version).ok_or_else(not_found)?;

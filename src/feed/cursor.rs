@@ -61,11 +61,7 @@ mod tests {
         assert_eq!(Cursor::decode(&text, here), Ok(Cursor(42)));
         assert_eq!(Cursor::decode(&text, elsewhere), Err(CursorError::Foreign));
         for garbage in ["", "42", "not a cursor", &text[1..]] {
-            assert_eq!(
-                Cursor::decode(garbage, here),
-                Err(CursorError::Garbage),
-                "{garbage}"
-            );
+            assert_eq!(Cursor::decode(garbage, here), Err(CursorError::Garbage), "{garbage}");
         }
     }
 }

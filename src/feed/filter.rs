@@ -65,9 +65,7 @@ impl Filter {
     /// Whether `entry` is wanted.
     #[must_use]
     pub fn matches(&self, entry: &change::Model) -> bool {
-        self.kinds
-            .as_ref()
-            .is_none_or(|kinds| kinds.contains(&entry.kind))
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&entry.kind))
             && self.asset.as_ref().is_none_or(|asset| asset.matches(entry))
             && self.folder.as_ref().is_none_or(|folder| folder.matches(entry))
     }
@@ -140,10 +138,7 @@ impl FolderScope {
                 }
                 Condition::all().add(change::Column::Seq.in_subquery(places.take()))
             }
-            Self::Path {
-                path,
-                recursive: true,
-            } if path.is_empty() => Condition::all(),
+            Self::Path { path, recursive: true } if path.is_empty() => Condition::all(),
             Self::Path { path, recursive } => Condition::any()
                 .add(touches_condition(change::Column::Path, path, *recursive))
                 .add(touches_condition(change::Column::OldPath, path, *recursive)),
@@ -157,11 +152,7 @@ fn touches(changed: &str, watched: &str, recursive: bool, changed_is_folder: boo
     if changed_is_folder && !changed.is_empty() && is_within(watched, changed) {
         return true;
     }
-    if recursive {
-        is_within(changed, watched)
-    } else {
-        !changed.is_empty() && parent_of(changed) == watched
-    }
+    if recursive { is_within(changed, watched) } else { !changed.is_empty() && parent_of(changed) == watched }
 }
 
 fn touches_condition(column: change::Column, watched: &str, recursive: bool) -> Condition {
@@ -171,9 +162,7 @@ fn touches_condition(column: change::Column, watched: &str, recursive: bool) -> 
         itself_and_above.push(path.to_owned());
         path = parent_of(path);
     }
-    let above = Condition::all()
-        .add(change::Column::AssetId.is_null())
-        .add(column.is_in(itself_and_above));
+    let above = Condition::all().add(change::Column::AssetId.is_null()).add(column.is_in(itself_and_above));
     let (from, to) = below(watched);
     let inside = if watched.is_empty() {
         Condition::all().add(column.ne(""))
@@ -184,11 +173,7 @@ fn touches_condition(column: change::Column, watched: &str, recursive: bool) -> 
         inside
     } else {
         // Right inside: no further slash behind that of the folder.
-        let skip = if watched.is_empty() {
-            0
-        } else {
-            from.chars().count()
-        };
+        let skip = if watched.is_empty() { 0 } else { from.chars().count() };
         let tail = sea_orm::sea_query::Func::cust("substr")
             .arg(column.into_simple_expr())
             .arg(Expr::value(i32::try_from(skip + 1).unwrap_or(i32::MAX)));

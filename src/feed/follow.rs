@@ -53,13 +53,7 @@ impl Follow {
     #[must_use]
     pub fn new(feed: &Feed, after: i64, filter: Filter) -> Self {
         let head = feed.watch();
-        Self {
-            feed: feed.clone(),
-            filter,
-            cursor: after,
-            head,
-            checkpoint: Instant::now() + CHECKPOINT,
-        }
+        Self { feed: feed.clone(), filter, cursor: after, head, checkpoint: Instant::now() + CHECKPOINT }
     }
 
     /// The next entries that the filter wants, or a checkpoint after a long silence. May be dropped while it
@@ -76,10 +70,7 @@ impl Follow {
             let entries = self.read_whole_mutations().await?;
             // The head is behind the cursor, so there was something: retention took it.
             let last = entries.last().ok_or(FollowError::Expired)?.seq;
-            let wanted: Vec<_> = entries
-                .into_iter()
-                .filter(|entry| self.filter.matches(entry))
-                .collect();
+            let wanted: Vec<_> = entries.into_iter().filter(|entry| self.filter.matches(entry)).collect();
             self.cursor = last;
             if !wanted.is_empty() || Instant::now() >= self.checkpoint {
                 return Ok(self.deliver(wanted));
@@ -89,10 +80,7 @@ impl Follow {
 
     fn deliver(&mut self, entries: Vec<Arc<change::Model>>) -> Batch {
         self.checkpoint = Instant::now() + CHECKPOINT;
-        Batch {
-            entries,
-            seq: self.cursor,
-        }
+        Batch { entries, seq: self.cursor }
     }
 
     /// Entries behind the cursor, ending where a mutation ends.
@@ -118,11 +106,7 @@ impl Follow {
 
     /// Entries right behind `after`. The numbers being dense, a hole means that retention took some.
     async fn read(&self, after: i64, limit: usize) -> Result<Vec<Arc<change::Model>>, FollowError> {
-        let entries = self
-            .feed
-            .read(after, limit)
-            .await
-            .map_err(FollowError::Database)?;
+        let entries = self.feed.read(after, limit).await.map_err(FollowError::Database)?;
         match entries.first() {
             Some(first) if first.seq != after + 1 => Err(FollowError::Expired),
             _ => Ok(entries),

@@ -98,30 +98,22 @@ pub async fn append(
 async fn take_numbers(conn: &impl ConnectionTrait, count: i64) -> Result<i64, DbErr> {
     let bump = Query::update()
         .table(changelog_head::Entity)
-        .value(
-            changelog_head::Column::LastSeq,
-            Expr::col(changelog_head::Column::LastSeq).add(count),
-        )
+        .value(changelog_head::Column::LastSeq, Expr::col(changelog_head::Column::LastSeq).add(count))
         .and_where(Expr::col(changelog_head::Column::Id).eq(1))
         .returning_col(changelog_head::Column::LastSeq)
         .to_owned();
     let row = conn.query_one(&bump).await?;
-    row.ok_or_else(|| DbErr::RecordNotFound("the head of the changelog".to_owned()))?
-        .try_get("", "last_seq")
+    row.ok_or_else(|| DbErr::RecordNotFound("the head of the changelog".to_owned()))?.try_get("", "last_seq")
 }
 
 async fn insert(conn: &impl ConnectionTrait, entries: &[change::Model]) -> Result<(), DbErr> {
     for chunk in entries.chunks(INSERT_CHUNK) {
         let rows = chunk.iter().map(|entry| entry.clone().into_active_model());
-        change::Entity::insert_many(rows)
-            .exec_without_returning(conn)
-            .await?;
+        change::Entity::insert_many(rows).exec_without_returning(conn).await?;
     }
     let places: Vec<_> = entries.iter().flat_map(places).collect();
     for chunk in places.chunks(INSERT_CHUNK) {
-        change_folder::Entity::insert_many(chunk.to_vec())
-            .exec_without_returning(conn)
-            .await?;
+        change_folder::Entity::insert_many(chunk.to_vec()).exec_without_returning(conn).await?;
     }
     Ok(())
 }
@@ -138,8 +130,7 @@ fn places(entry: &change::Model) -> impl Iterator<Item = change_folder::ActiveMo
 pub(crate) fn folders_of(entry: &change::Model) -> impl Iterator<Item = (FolderId, bool)> {
     let direct = usize::try_from(entry.direct_folders).unwrap_or(0);
     let ids = entry.folder_ids.as_chunks::<16>().0.iter();
-    ids.enumerate()
-        .map(move |(index, bytes)| (FolderId(Uuid::from_bytes(*bytes)), index < direct))
+    ids.enumerate().map(move |(index, bytes)| (FolderId(Uuid::from_bytes(*bytes)), index < direct))
 }
 
 /// An entry as it would be, for rehearsals: its number is 0.
@@ -149,18 +140,7 @@ pub fn unnumbered(draft: Draft) -> change::Model {
 }
 
 fn numbered(draft: Draft, seq: i64, batch_end_seq: i64) -> change::Model {
-    let Draft {
-        kind,
-        at,
-        actor,
-        path,
-        old_path,
-        folder_id,
-        asset_id,
-        version,
-        direct,
-        above,
-    } = draft;
+    let Draft { kind, at, actor, path, old_path, folder_id, asset_id, version, direct, above } = draft;
     let mut folders: Vec<FolderId> = Vec::with_capacity(direct.len() + above.len());
     for id in direct {
         if !folders.contains(&id) {

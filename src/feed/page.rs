@@ -37,11 +37,7 @@ pub async fn page(
 ) -> Result<Page, DbErr> {
     // The head first: what is committed while the page is read belongs to the next one.
     let head = head(conn).await?.last_seq;
-    let end = if filter.is_indexed() {
-        head
-    } else {
-        head.min(after.saturating_add(SCAN_WINDOW))
-    };
+    let end = if filter.is_indexed() { head } else { head.min(after.saturating_add(SCAN_WINDOW)) };
     let mut entries = change::Entity::find()
         .filter(change::Column::Seq.gt(after))
         .filter(change::Column::Seq.lte(end))
@@ -57,11 +53,7 @@ pub async fn page(
         _ if full => after,
         _ => end.max(after),
     };
-    Ok(Page {
-        entries,
-        next_seq,
-        more: full || end < head,
-    })
+    Ok(Page { entries, next_seq, more: full || end < head })
 }
 
 /// The row that counts the entries.
@@ -109,10 +101,7 @@ pub async fn by_index(
     pages: &[IndexPage],
 ) -> Result<Vec<Vec<change::Model>>, DbErr> {
     let mut found = vec![Vec::new(); pages.len()];
-    let mut selects = pages
-        .iter()
-        .enumerate()
-        .map(|(position, page)| select(position, page));
+    let mut selects = pages.iter().enumerate().map(|(position, page)| select(position, page));
     let Some(mut all) = selects.next() else {
         return Ok(found);
     };
@@ -122,10 +111,7 @@ pub async fn by_index(
     for row in conn.query_all(&all).await? {
         let position: i32 = row.try_get("", "position")?;
         let entry = change::Model::from_query_result(&row, "")?;
-        if let Some(page) = usize::try_from(position)
-            .ok()
-            .and_then(|position| found.get_mut(position))
-        {
+        if let Some(page) = usize::try_from(position).ok().and_then(|position| found.get_mut(position)) {
             page.push(entry);
         }
     }
@@ -156,9 +142,7 @@ fn select(position: usize, page: &IndexPage) -> SelectStatement {
             inner.filter(change::Column::Seq.in_subquery(places.take()))
         }
     };
-    let inner = inner
-        .order_by(change::Column::Seq, Order::Asc)
-        .limit(page.limit as u64);
+    let inner = inner.order_by(change::Column::Seq, Order::Asc).limit(page.limit as u64);
     // A compound SELECT takes LIMIT only inside a subquery.
     Query::select()
         .expr_as(

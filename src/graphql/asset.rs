@@ -67,11 +67,7 @@ impl Asset {
         if self.0.row.latest_number == 0 {
             return Ok(None);
         }
-        Ok(ctx
-            .loaders()
-            .one(Numbered(self.0.row.id, self.0.row.latest_number))
-            .await?
-            .map(Version))
+        Ok(ctx.loaders().one(Numbered(self.0.row.id, self.0.row.latest_number)).await?.map(Version))
     }
 
     /// The version with this number; null when there is none.
@@ -80,18 +76,11 @@ impl Asset {
         ctx: &Context<'_>,
         #[graphql(desc = "1, 2, 3 …")] number: i32,
     ) -> Result<Option<Version>> {
-        Ok(ctx
-            .loaders()
-            .one(Numbered(self.0.row.id, number))
-            .await?
-            .map(Version))
+        Ok(ctx.loaders().one(Numbered(self.0.row.id, number)).await?.map(Version))
     }
 
     /// Its versions, newest first unless said otherwise.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a connection has four arguments of its own"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "a connection has four arguments of its own")]
     async fn versions(
         &self,
         ctx: &Context<'_>,
@@ -105,12 +94,7 @@ impl Asset {
         let direction = order_by.map_or(Direction::Descending, VersionOrder::direction);
         let page = Page::new(&page_args(first, after, last, before), versions::ORDER)?;
         let states: Option<Vec<State>> = states.map(|states| states.into_iter().map(Into::into).collect());
-        let listing = versions::Listing {
-            asset: self.0.row.id,
-            page,
-            states: states.clone(),
-            direction,
-        };
+        let listing = versions::Listing { asset: self.0.row.id, page, states: states.clone(), direction };
         let slice = ctx.loaders().one(listing).await?.unwrap_or_default();
         let page = Connection::new(slice, (), |row| Version(Arc::new(row)));
         Ok(VersionConnection::new(page, VersionsOf(self.0.row.id, states)))
@@ -202,22 +186,12 @@ pub async fn list(
     args: PageArgs,
     order_by: Option<AssetOrder>,
 ) -> Result<AssetConnection> {
-    let (order, direction) = order_by.map_or(
-        (assets::AssetOrder::Name, Direction::Ascending),
-        AssetOrder::split,
-    );
+    let (order, direction) =
+        order_by.map_or((assets::AssetOrder::Name, Direction::Ascending), AssetOrder::split);
     let page = Page::new(&args, order.word())?;
-    let listing = assets::Listing {
-        within: within.clone(),
-        page,
-        order,
-        direction,
-    };
+    let listing = assets::Listing { within: within.clone(), page, order, direction };
     let slice = ctx.loaders().one(listing).await?.unwrap_or_default();
-    Ok(AssetConnection::new(
-        Connection::new(slice, order, Asset::from),
-        within,
-    ))
+    Ok(AssetConnection::new(Connection::new(slice, order, Asset::from), within))
 }
 
 /// Who may read the published bytes.
@@ -390,16 +364,11 @@ impl AssetQuery {
         #[graphql(desc = "Its path, e.g. images/hero.")] path: String,
     ) -> Result<Option<Asset>> {
         let path = TreePath::parse(&path, "path")?;
-        Ok(assets::at_path(ctx.app(), ctx.actor(), &path)
-            .await?
-            .map(Asset::from))
+        Ok(assets::at_path(ctx.app(), ctx.actor(), &path).await?.map(Asset::from))
     }
 
     /// Every asset across the whole tree.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a connection has four arguments of its own"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "a connection has four arguments of its own")]
     async fn assets(
         &self,
         ctx: &Context<'_>,
@@ -410,13 +379,7 @@ impl AssetQuery {
         #[graphql(desc = "By name, unless said otherwise.")] order_by: Option<AssetOrder>,
     ) -> Result<AssetConnection> {
         ctx.actor().require(crate::domain::actor::Role::Viewer)?;
-        list(
-            ctx,
-            Within::Tree(String::new()),
-            page_args(first, after, last, before),
-            order_by,
-        )
-        .await
+        list(ctx, Within::Tree(String::new()), page_args(first, after, last, before), order_by).await
     }
 }
 
@@ -441,10 +404,7 @@ impl AssetMutation {
             metadata: input.metadata.map(|metadata| metadata.0),
         };
         let done = assets::create(ctx.app(), ctx.actor(), path, new).await?;
-        Ok(CreateAssetPayload {
-            asset: done.value.into(),
-            changes: Change::list(done.changes),
-        })
+        Ok(CreateAssetPayload { asset: done.value.into(), changes: Change::list(done.changes) })
     }
 
     /// Changes what an asset has besides its path and versions.
@@ -456,7 +416,7 @@ impl AssetMutation {
         let target = input.asset.parse("input.asset")?;
         if input.visibility.is_null() {
             return Err(
-                Error::bad_input("input.visibility", "cannot be cleared: give PUBLIC or PRIVATE").into(),
+                Error::bad_input("input.visibility", "cannot be cleared: give PUBLIC or PRIVATE").into()
             );
         }
         let update = assets::AssetUpdate {
@@ -468,10 +428,7 @@ impl AssetMutation {
         };
         let if_revision = input.if_revision.map(i64::from);
         let done = assets::update(ctx.app(), ctx.actor(), target, update, if_revision).await?;
-        Ok(UpdateAssetPayload {
-            asset: done.value.into(),
-            changes: Change::list(done.changes),
-        })
+        Ok(UpdateAssetPayload { asset: done.value.into(), changes: Change::list(done.changes) })
     }
 
     /// Moves an asset to another folder; its versions and their URLs stay.
@@ -485,11 +442,7 @@ impl AssetMutation {
         let if_revision = input.if_revision.map(i64::from);
         let done = assets::relocate(ctx.app(), ctx.actor(), target, to, if_revision).await?;
         let assets::Moved { asset, old_path } = done.value;
-        Ok(MoveAssetPayload {
-            asset: asset.into(),
-            old_path,
-            changes: Change::list(done.changes),
-        })
+        Ok(MoveAssetPayload { asset: asset.into(), old_path, changes: Change::list(done.changes) })
     }
 
     /// Renames an asset within its folder.
@@ -502,11 +455,7 @@ impl AssetMutation {
         let if_revision = input.if_revision.map(i64::from);
         let done = assets::rename(ctx.app(), ctx.actor(), target, &input.new_name, if_revision).await?;
         let assets::Moved { asset, old_path } = done.value;
-        Ok(RenameAssetPayload {
-            asset: asset.into(),
-            old_path,
-            changes: Change::list(done.changes),
-        })
+        Ok(RenameAssetPayload { asset: asset.into(), old_path, changes: Change::list(done.changes) })
     }
 }
 

@@ -178,10 +178,8 @@ pub struct ChangeConnection {
 impl ChangeConnection {
     /// The entries with their cursors.
     async fn edges(&self, ctx: &Context<'_>) -> Vec<ChangeEdge> {
-        let edge = |node: &Change| ChangeEdge {
-            cursor: ctx.app().feed().encode(node.0.seq),
-            node: node.clone(),
-        };
+        let edge =
+            |node: &Change| ChangeEdge { cursor: ctx.app().feed().encode(node.0.seq), node: node.clone() };
         self.entries.iter().map(edge).collect()
     }
 
@@ -233,25 +231,17 @@ pub struct ChangeFilter {
 impl ChangeFilter {
     fn parse(self) -> Result<Filter> {
         let recursive = self.recursive;
-        let folder = self
-            .folder
-            .map(|folder| folder.parse("filter.folder"))
-            .transpose()?;
+        let folder = self.folder.map(|folder| folder.parse("filter.folder")).transpose()?;
         let folder = folder.map(|folder| match folder {
             folders::FolderRef::Id(id) => FolderScope::Id { id, recursive },
-            folders::FolderRef::Path(path) => FolderScope::Path {
-                path: path.to_string(),
-                recursive,
-            },
+            folders::FolderRef::Path(path) => FolderScope::Path { path: path.to_string(), recursive },
         });
         let asset = self.asset.map(|asset| asset.parse("filter.asset")).transpose()?;
         let asset = asset.map(|asset| match asset {
             assets::AssetRef::Id(id) => AssetScope::Id(id),
             assets::AssetRef::Path(path) => AssetScope::Path(path.to_string()),
         });
-        let kinds = self
-            .types
-            .map(|types| types.into_iter().map(Into::into).collect());
+        let kinds = self.types.map(|types| types.into_iter().map(Into::into).collect());
         Ok(Filter { folder, asset, kinds })
     }
 }
@@ -279,12 +269,7 @@ pub async fn changes(
     let (floor, head) = ctx.loaders().bounds().await?;
     let after = log::start(app, after.as_deref(), floor, head)?;
     let kinds = types.map(|types| types.into_iter().map(Into::into).collect());
-    let key = IndexPage {
-        index,
-        after,
-        kinds,
-        limit: limit + 1,
-    };
+    let key = IndexPage { index, after, kinds, limit: limit + 1 };
     let mut rows = ctx.loaders().one(key).await?.unwrap_or_default();
     let has_next_page = rows.len() > limit;
     rows.truncate(limit);

@@ -37,19 +37,8 @@ impl<N: Entry> Connection<N> {
     /// A page of rows that are sorted by `order`.
     pub fn new<R>(slice: Slice<R>, order: N::Order, wrap: impl FnMut(R) -> N) -> Self {
         let rows = slice.rows.into_iter().map(wrap).collect();
-        let Slice {
-            has_next_page,
-            has_previous_page,
-            ..
-        } = slice;
-        Self {
-            slice: Slice {
-                rows,
-                has_next_page,
-                has_previous_page,
-            },
-            order,
-        }
+        let Slice { has_next_page, has_previous_page, .. } = slice;
+        Self { slice: Slice { rows, has_next_page, has_previous_page }, order }
     }
 
     /// The things on the page.
@@ -59,10 +48,7 @@ impl<N: Entry> Connection<N> {
 
     /// The things on the page with their cursors.
     pub fn edges(&self) -> impl Iterator<Item = (String, N)> {
-        self.slice
-            .rows
-            .iter()
-            .map(|node| (node.cursor(self.order), node.clone()))
+        self.slice.rows.iter().map(|node| (node.cursor(self.order), node.clone()))
     }
 
     /// Where the page stands.
@@ -85,12 +71,7 @@ pub const fn page_args(
     last: Option<i32>,
     before: Option<String>,
 ) -> PageArgs {
-    PageArgs {
-        first,
-        after,
-        last,
-        before,
-    }
+    PageArgs { first, after, last, before }
 }
 
 /// A total as GraphQL's `Int`.
@@ -122,10 +103,7 @@ macro_rules! connection {
         impl $name {
             /// The things on this page with their cursors.
             async fn edges(&self) -> Vec<$edge> {
-                self.page
-                    .edges()
-                    .map(|(cursor, node)| $edge { cursor, node })
-                    .collect()
+                self.page.edges().map(|(cursor, node)| $edge { cursor, node }).collect()
             }
 
             /// The things on this page.

@@ -55,11 +55,8 @@ impl Refusal {
     fn from_diagnostics(diagnostics: &DiagnosticList, code: &str) -> Self {
         let errors = diagnostics.iter().take(20).map(|diagnostic| {
             let error = diagnostic.to_json();
-            let locations: Vec<_> = error
-                .locations
-                .iter()
-                .map(|at| json!({"line": at.line, "column": at.column}))
-                .collect();
+            let locations: Vec<_> =
+                error.locations.iter().map(|at| json!({"line": at.line, "column": at.column})).collect();
             json!({ "message": error.message, "locations": locations, "extensions": { "code": code } })
         });
         Self(errors.collect())
@@ -86,10 +83,7 @@ impl Documents {
         let schema = schema.validate().expect("our own SDL is valid");
         let weigh = |text: &String, _: &Arc<Document>| u32::try_from(text.len()).unwrap_or(u32::MAX);
         let kept = Cache::builder().weigher(weigh).max_capacity(CACHE_BYTES).build();
-        Self {
-            schema: Arc::new(schema),
-            kept,
-        }
+        Self { schema: Arc::new(schema), kept }
     }
 
     /// Readies the operation that a request names.
@@ -107,11 +101,8 @@ impl Documents {
             OperationType::Subscription => OperationKind::Subscription,
         };
         let variables = self.coerce(operation, params)?;
-        let executable = document.executable_for(
-            operation.name.as_ref().map(|name| name.as_str()),
-            kind,
-            &variables,
-        );
+        let executable =
+            document.executable_for(operation.name.as_ref().map(|name| name.as_str()), kind, &variables);
         let mut request = async_graphql::Request::new(String::new()).variables(variables);
         request.set_parsed_query(executable);
         Ok(Operation { kind, request })
@@ -131,9 +122,7 @@ impl Documents {
             let message = format!("the document is longer than {} bytes", guard::MAX_BYTES);
             return Err(Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"));
         }
-        let mut parser = Parser::new()
-            .recursion_limit(2 * guard::MAX_DEPTH)
-            .token_limit(guard::MAX_TOKENS);
+        let mut parser = Parser::new().recursion_limit(2 * guard::MAX_DEPTH).token_limit(guard::MAX_TOKENS);
         let ast = parser.parse_ast(text.trim_start_matches('\u{feff}'), "request");
         let ast = ast.map_err(|bad| Refusal::from_diagnostics(&bad.errors, "GRAPHQL_PARSE_FAILED"))?;
         guard::check(&ast).map_err(|message| Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"))?;
@@ -199,24 +188,14 @@ impl Document {
         let mut operation: Positioned<OperationDefinition> = found.expect("the validator found it").clone();
         let fragments = self.executable.fragments.clone();
         if kind != OperationKind::Query {
-            let mut root = Flattened {
-                fragments: &fragments,
-                variables,
-                fields: Vec::new(),
-            };
+            let mut root = Flattened { fragments: &fragments, variables, fields: Vec::new() };
             root.collect(&operation.node.selection_set.node);
             let pos = operation.node.selection_set.pos;
-            let items = root
-                .fields
-                .into_iter()
-                .map(|field| Positioned::new(Selection::Field(field), pos))
-                .collect();
+            let items =
+                root.fields.into_iter().map(|field| Positioned::new(Selection::Field(field), pos)).collect();
             operation.node.selection_set = Positioned::new(SelectionSet { items }, pos);
         }
-        ExecutableDocument {
-            operations: DocumentOperations::Single(operation),
-            fragments,
-        }
+        ExecutableDocument { operations: DocumentOperations::Single(operation), fragments }
     }
 }
 
@@ -248,10 +227,7 @@ impl Flattened<'_> {
 
     fn add(&mut self, field: &Positioned<Field>) {
         let key = field.node.response_key();
-        let same = self
-            .fields
-            .iter_mut()
-            .find(|other| other.node.response_key().node == key.node);
+        let same = self.fields.iter_mut().find(|other| other.node.response_key().node == key.node);
         match same {
             Some(same) => {
                 same.node
@@ -294,11 +270,7 @@ mod tests {
     fn prepare(query: &str, variables: serde_json::Value) -> Result<Operation, Vec<serde_json::Value>> {
         let documents = Documents::new(&super::super::sdl());
         let variables = variables.as_object().cloned();
-        let params = Params {
-            query: query.to_owned(),
-            variables,
-            operation_name: None,
-        };
+        let params = Params { query: query.to_owned(), variables, operation_name: None };
         documents.prepare(&params).map_err(|refusal| refusal.0)
     }
 
@@ -307,21 +279,9 @@ mod tests {
         for (query, variables, code) in [
             ("{", json!({}), "GRAPHQL_PARSE_FAILED"),
             ("{ nope }", json!({}), "GRAPHQL_VALIDATION_FAILED"),
-            (
-                "query A { __typename } query B { __typename }",
-                json!({}),
-                "OPERATION_RESOLUTION_FAILURE",
-            ),
-            (
-                "query($p: String!) { asset(path: $p) { id } }",
-                json!({}),
-                "BAD_USER_INPUT",
-            ),
-            (
-                "query($p: String!) { asset(path: $p) { id } }",
-                json!({"p": 1}),
-                "BAD_USER_INPUT",
-            ),
+            ("query A { __typename } query B { __typename }", json!({}), "OPERATION_RESOLUTION_FAILURE"),
+            ("query($p: String!) { asset(path: $p) { id } }", json!({}), "BAD_USER_INPUT"),
+            ("query($p: String!) { asset(path: $p) { id } }", json!({"p": 1}), "BAD_USER_INPUT"),
         ] {
             let errors = prepare(query, variables).err().expect(query);
             assert_eq!(errors[0]["extensions"]["code"], code, "{query}");

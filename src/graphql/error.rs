@@ -52,9 +52,7 @@ fn extensions(error: &Error) -> ErrorExtensionValues {
     let mut extensions = code(error.code());
     match error {
         Error::BadInput { field, .. } => extensions.set("field", field.as_str()),
-        Error::RevisionConflict {
-            expected, current, ..
-        } => {
+        Error::RevisionConflict { expected, current, .. } => {
             extensions.set("expectedRevision", *expected);
             extensions.set("currentRevision", *current);
         }

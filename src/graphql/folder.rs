@@ -63,11 +63,7 @@ impl Folder {
         paths.pop();
         let keys = paths.iter().cloned().map(FolderAt).collect();
         let mut found = ctx.loaders().many(keys).await?;
-        Ok(paths
-            .into_iter()
-            .filter_map(|path| found.remove(&FolderAt(path)))
-            .map(Self)
-            .collect())
+        Ok(paths.into_iter().filter_map(|path| found.remove(&FolderAt(path))).map(Self).collect())
     }
 
     /// The folders right in it.
@@ -80,27 +76,17 @@ impl Folder {
         #[graphql(desc = "End ahead of this cursor.")] before: Option<String>,
         #[graphql(desc = "By name, unless said otherwise.")] order_by: Option<FolderOrder>,
     ) -> Result<FolderConnection> {
-        let (order, direction) = order_by.map_or(
-            (folders::FolderOrder::Name, Direction::Ascending),
-            FolderOrder::split,
-        );
+        let (order, direction) =
+            order_by.map_or((folders::FolderOrder::Name, Direction::Ascending), FolderOrder::split);
         let page = Page::new(&page_args(first, after, last, before), order.word())?;
-        let listing = folders::Listing {
-            parent: self.0.id,
-            page,
-            order,
-            direction,
-        };
+        let listing = folders::Listing { parent: self.0.id, page, order, direction };
         let slice = ctx.loaders().one(listing).await?.unwrap_or_default();
         let page = Connection::new(slice, order, |row| Self(Arc::new(row)));
         Ok(FolderConnection::new(page, FoldersIn(self.0.id)))
     }
 
     /// The assets in it.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a connection has four arguments of its own"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "a connection has four arguments of its own")]
     async fn assets(
         &self,
         ctx: &Context<'_>,
@@ -111,11 +97,7 @@ impl Folder {
         #[graphql(desc = "By name, unless said otherwise.")] order_by: Option<AssetOrder>,
         #[graphql(desc = "Also the assets of every folder below.", default = false)] recursive: bool,
     ) -> Result<AssetConnection> {
-        let within = if recursive {
-            Within::Tree(self.0.path.clone())
-        } else {
-            Within::Folder(self.0.id)
-        };
+        let within = if recursive { Within::Tree(self.0.path.clone()) } else { Within::Folder(self.0.id) };
         super::asset::list(ctx, within, page_args(first, after, last, before), order_by).await
     }
 
@@ -128,17 +110,7 @@ impl Folder {
         #[graphql(desc = "Only these.")] types: Option<Vec<ChangeType>>,
         #[graphql(desc = "Also what happened in folders below.", default = true)] recursive: bool,
     ) -> Result<ChangeConnection> {
-        changes(
-            ctx,
-            Index::Folder {
-                id: self.0.id,
-                recursive,
-            },
-            first,
-            after,
-            types,
-        )
-        .await
+        changes(ctx, Index::Folder { id: self.0.id, recursive }, first, after, types).await
     }
 
     /// Grows by one with every change of this folder itself; hand it back as ifRevision.
@@ -335,8 +307,7 @@ impl FolderQuery {
     /// The root folder.
     async fn root(&self, ctx: &Context<'_>) -> Result<Folder> {
         let root = folders::at_path(ctx.app(), ctx.actor(), &TreePath::root()).await?;
-        root.map(Folder::from)
-            .ok_or_else(|| format!("{} is missing", FolderId::ROOT).into())
+        root.map(Folder::from).ok_or_else(|| format!("{} is missing", FolderId::ROOT).into())
     }
 
     /// The folder at a path; null when there is none.
@@ -346,9 +317,7 @@ impl FolderQuery {
         #[graphql(desc = "Its path; empty for the root.")] path: String,
     ) -> Result<Option<Folder>> {
         let path = TreePath::parse(&path, "path")?;
-        Ok(folders::at_path(ctx.app(), ctx.actor(), &path)
-            .await?
-            .map(Folder::from))
+        Ok(folders::at_path(ctx.app(), ctx.actor(), &path).await?.map(Folder::from))
     }
 }
 
@@ -366,18 +335,13 @@ impl FolderMutation {
     ) -> Result<CreateFolderPayload> {
         let new = match input {
             CreateFolderInput::Path(path) => folders::NewFolder::At(TreePath::parse(&path, "input.path")?),
-            CreateFolderInput::Titled(TitledFolderInput { parent, title }) => folders::NewFolder::Titled {
-                parent: parent.parse("input.titled.parent")?,
-                title,
-            },
+            CreateFolderInput::Titled(TitledFolderInput { parent, title }) => {
+                folders::NewFolder::Titled { parent: parent.parse("input.titled.parent")?, title }
+            }
         };
         let done = folders::create(ctx.app(), ctx.actor(), new).await?;
         let folders::Created { folder, created } = done.value;
-        Ok(CreateFolderPayload {
-            folder: folder.into(),
-            created,
-            changes: Change::list(done.changes),
-        })
+        Ok(CreateFolderPayload { folder: folder.into(), created, changes: Change::list(done.changes) })
     }
 
     /// Sets the title of a folder.
@@ -389,10 +353,7 @@ impl FolderMutation {
         let target = input.folder.parse("input.folder")?;
         let if_revision = input.if_revision.map(i64::from);
         let done = folders::update(ctx.app(), ctx.actor(), target, input.title, if_revision).await?;
-        Ok(UpdateFolderPayload {
-            folder: done.value.into(),
-            changes: Change::list(done.changes),
-        })
+        Ok(UpdateFolderPayload { folder: done.value.into(), changes: Change::list(done.changes) })
     }
 
     /// Moves or renames a folder with all below it, in one commit and one change.
@@ -403,19 +364,10 @@ impl FolderMutation {
     ) -> Result<MoveFolderPayload> {
         let target = input.folder.parse("input.folder")?;
         let to = TreePath::parse_named(&input.to_path, "input.toPath")?;
-        let ending = if input.dry_run {
-            Ending::TakeBack
-        } else {
-            Ending::Keep
-        };
+        let ending = if input.dry_run { Ending::TakeBack } else { Ending::Keep };
         let if_revision = input.if_revision.map(i64::from);
         let done = folders::relocate(ctx.app(), ctx.actor(), target, to, if_revision, ending).await?;
-        let folders::Moved {
-            folder,
-            old_path,
-            folders,
-            assets,
-        } = done.value;
+        let folders::Moved { folder, old_path, folders, assets } = done.value;
         Ok(MoveFolderPayload {
             folder: folder.into(),
             old_path,

@@ -35,21 +35,13 @@ struct Measure {
 /// Which bound the document exceeds, for people.
 pub fn check(document: &Document) -> Result<(), String> {
     if document.definitions.len() > MAX_DEFINITIONS {
-        return Err(format!(
-            "the document has more than {MAX_DEFINITIONS} definitions"
-        ));
+        return Err(format!("the document has more than {MAX_DEFINITIONS} definitions"));
     }
-    let fragments = document
-        .definitions
-        .iter()
-        .filter_map(|definition| match definition {
-            Definition::FragmentDefinition(fragment) => Some((&fragment.name, fragment)),
-            _ => None,
-        });
-    let mut measurer = Measurer {
-        fragments: fragments.collect(),
-        measured: HashMap::new(),
-    };
+    let fragments = document.definitions.iter().filter_map(|definition| match definition {
+        Definition::FragmentDefinition(fragment) => Some((&fragment.name, fragment)),
+        _ => None,
+    });
+    let mut measurer = Measurer { fragments: fragments.collect(), measured: HashMap::new() };
     for definition in &document.definitions {
         if let Definition::OperationDefinition(operation) = definition {
             check_measure(measurer.measure(&operation.selection_set)?)?;
@@ -65,9 +57,9 @@ fn check_measure(measure: Measure) -> Result<(), String> {
         (measure.fields, MAX_FIELDS, "fields"),
     ];
     match bounds.into_iter().find(|(is, max, _)| is > max) {
-        Some((_, max, what)) => Err(format!(
-            "the operation has more than {max} {what}, with its fragments spread"
-        )),
+        Some((_, max, what)) => {
+            Err(format!("the operation has more than {max} {what}, with its fragments spread"))
+        }
         None => Ok(()),
     }
 }
@@ -85,11 +77,7 @@ impl<'a> Measurer<'a> {
             let part = match selection {
                 Selection::Field(field) => {
                     let below = self.measure(&field.selection_set)?;
-                    Measure {
-                        fields: below.fields.saturating_add(1),
-                        root_fields: 1,
-                        depth: below.depth + 1,
-                    }
+                    Measure { fields: below.fields.saturating_add(1), root_fields: 1, depth: below.depth + 1 }
                 }
                 Selection::InlineFragment(fragment) => self.measure(&fragment.selection_set)?,
                 Selection::FragmentSpread(spread) => self.measure_fragment(&spread.fragment_name)?,

@@ -6,10 +6,10 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use async_graphql::dataloader::{DataLoader, Loader as BatchLoader};
-use async_graphql::runtime::{TokioSpawner, TokioTimer};
 use entity::version::State;
 use entity::{AssetId, FolderId, UploadIntentId, VersionId, change, folder, upload_intent, version};
 
+use super::batch::{AtOnce, Batches};
 use crate::app::App;
 use crate::domain::asset::{self, Asset, Within};
 use crate::domain::error::{Error, Result};
@@ -52,13 +52,9 @@ pub struct FoldersIn(pub FolderId);
 pub struct VersionsOf(pub AssetId, pub Option<Vec<State>>);
 
 impl Loaders {
-    /// Batches what `loader` loads.
-    pub fn new(loader: Loader) -> Self {
-        Self(DataLoader::new(
-            loader,
-            TokioSpawner::current(),
-            TokioTimer::default(),
-        ))
+    /// Loads by `loader` what `batches` gather.
+    pub fn new(loader: Loader, batches: Batches) -> Self {
+        Self(DataLoader::new(loader, batches, AtOnce))
     }
 
     /// The row of a key, if there is one.
@@ -110,10 +106,7 @@ impl BatchLoader<FolderAt> for Loader {
     async fn load(&self, keys: &[FolderAt]) -> Result<HashMap<FolderAt, Self::Value>> {
         let paths: Vec<String> = keys.iter().map(|key| key.0.clone()).collect();
         let found = folders::by_paths(&self.0, &paths).await?;
-        Ok(found
-            .into_iter()
-            .map(|(path, row)| (FolderAt(path), Arc::new(row)))
-            .collect())
+        Ok(found.into_iter().map(|(path, row)| (FolderAt(path), Arc::new(row))).collect())
     }
 }
 
@@ -133,10 +126,7 @@ impl BatchLoader<FoldersIn> for Loader {
     async fn load(&self, keys: &[FoldersIn]) -> Result<HashMap<FoldersIn, i64>> {
         let parents: Vec<FolderId> = keys.iter().map(|key| key.0).collect();
         let counts = folders::counts(&self.0, &parents).await?;
-        Ok(counts
-            .into_iter()
-            .map(|(parent, count)| (FoldersIn(parent), count))
-            .collect())
+        Ok(counts.into_iter().map(|(parent, count)| (FoldersIn(parent), count)).collect())
     }
 }
 
@@ -183,10 +173,7 @@ impl BatchLoader<PublishedOf> for Loader {
     async fn load(&self, keys: &[PublishedOf]) -> Result<HashMap<PublishedOf, Self::Value>> {
         let assets: Vec<AssetId> = keys.iter().map(|key| key.0).collect();
         let found = versions::published(&self.0, &assets).await?;
-        Ok(found
-            .into_iter()
-            .map(|(asset, row)| (PublishedOf(asset), Arc::new(row)))
-            .collect())
+        Ok(found.into_iter().map(|(asset, row)| (PublishedOf(asset), Arc::new(row))).collect())
     }
 }
 
@@ -197,10 +184,7 @@ impl BatchLoader<Numbered> for Loader {
     async fn load(&self, keys: &[Numbered]) -> Result<HashMap<Numbered, Self::Value>> {
         let wanted: Vec<(AssetId, i32)> = keys.iter().map(|key| (key.0, key.1)).collect();
         let found = versions::by_numbers(&self.0, &wanted).await?;
-        Ok(found
-            .into_iter()
-            .map(|((asset, number), row)| (Numbered(asset, number), Arc::new(row)))
-            .collect())
+        Ok(found.into_iter().map(|((asset, number), row)| (Numbered(asset, number), Arc::new(row))).collect())
     }
 }
 
@@ -226,11 +210,7 @@ impl BatchLoader<VersionsOf> for Loader {
         let mut counts = HashMap::new();
         for (states, assets) in by_states {
             let found = versions::counts(&self.0, &assets, states.as_deref()).await?;
-            counts.extend(
-                found
-                    .into_iter()
-                    .map(|(asset, count)| (VersionsOf(asset, states.clone()), count)),
-            );
+            counts.extend(found.into_iter().map(|(asset, count)| (VersionsOf(asset, states.clone()), count)));
         }
         Ok(counts)
     }
@@ -261,10 +241,7 @@ impl BatchLoader<EntryNumber> for Loader {
     async fn load(&self, keys: &[EntryNumber]) -> Result<HashMap<EntryNumber, Self::Value>> {
         let numbers: Vec<i64> = keys.iter().map(|key| key.0).collect();
         let found = changes::by_numbers(&self.0, &numbers).await?;
-        Ok(found
-            .into_iter()
-            .map(|row| (EntryNumber(row.seq), Arc::new(row)))
-            .collect())
+        Ok(found.into_iter().map(|row| (EntryNumber(row.seq), Arc::new(row))).collect())
     }
 }
 

@@ -2,6 +2,7 @@
 //! place that knows async-graphql.
 
 mod asset;
+mod batch;
 mod change;
 mod connection;
 mod context;
@@ -27,6 +28,7 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::error::Error;
+use batch::{Batches, Driven};
 use document::Documents;
 use loaders::{Loader, Loaders};
 
@@ -85,6 +87,7 @@ pub struct Params {
 /// Executes GraphQL requests. Cheap to clone.
 #[derive(Clone)]
 pub struct Graphql {
+    app: App,
     schema: Schema,
     documents: Documents,
 }
@@ -93,13 +96,10 @@ impl Graphql {
     /// Builds the executor over a library.
     #[must_use]
     pub fn new(app: &App) -> Self {
-        let schema = builder()
-            .data(app.clone())
-            .data(Loaders::new(Loader(app.clone())))
-            .finish();
         Self {
+            schema: builder().data(app.clone()).finish(),
             documents: Documents::new(&sdl()),
-            schema,
+            app: app.clone(),
         }
     }
 
@@ -113,14 +113,15 @@ impl Graphql {
 
     /// Executes a query or a mutation.
     pub async fn execute(&self, actor: &Actor, operation: Operation) -> Response {
-        let request = operation.request.data(actor.clone());
+        let (request, batches) = self.request(actor, operation);
         let execution = AssertUnwindSafe(self.schema.execute(request)).catch_unwind();
-        let response = match tokio::time::timeout(TIMEOUT, execution).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(_)) => error::response(&Error::internal("a resolver panicked")),
-            Err(_) => error::response(&Error::RateLimited(
-                "the operation took too long: ask for less".to_owned(),
-            )),
+        let execution = std::pin::pin!(stream::once(execution));
+        let response = match tokio::time::timeout(TIMEOUT, Driven::new(execution, batches).next()).await {
+            Ok(Some(Ok(response))) => response,
+            Ok(_) => error::response(&Error::internal("a resolver panicked")),
+            Err(_) => {
+                error::response(&Error::RateLimited("the operation took too long: ask for less".to_owned()))
+            }
         };
         error::finish(response)
     }
@@ -128,13 +129,13 @@ impl Graphql {
     /// Executes a subscription: a response for each event.
     #[must_use]
     pub fn subscribe(&self, actor: &Actor, operation: Operation) -> BoxStream<'static, Response> {
-        let request = operation.request.data(actor.clone());
+        let (request, batches) = self.request(actor, operation);
         let events = AssertUnwindSafe(self.schema.execute_stream(request)).catch_unwind();
-        let responses = events.map(|event| {
+        let responses = Driven::new(events, batches).map(|event| {
             event.unwrap_or_else(|_| error::response(&Error::internal("a subscription panicked")))
         });
         // After an error there is nothing more to come.
-        let until_error = stream::unfold((responses.boxed(), false), |(mut responses, over)| async move {
+        let until_error = stream::unfold((responses, false), |(mut responses, over)| async move {
             if over {
                 return None;
             }
@@ -143,6 +144,13 @@ impl Graphql {
             Some((response, (responses, over)))
         });
         until_error.boxed()
+    }
+
+    /// The request with what its resolvers need, and the batches that they will ask for.
+    fn request(&self, actor: &Actor, operation: Operation) -> (async_graphql::Request, Batches) {
+        let batches = Batches::default();
+        let loaders = Loaders::new(Loader(self.app.clone()), batches.clone());
+        (operation.request.data(actor.clone()).data(loaders), batches)
     }
 }
 
@@ -156,12 +164,8 @@ pub fn is_failure(response: &Response) -> bool {
 #[must_use]
 pub fn sdl() -> String {
     let schema = builder().finish();
-    let sdl = schema.sdl_with_options(
-        SDLExportOptions::new()
-            .include_specified_by()
-            .use_space_ident()
-            .indent_width(2),
-    );
+    let sdl = schema
+        .sdl_with_options(SDLExportOptions::new().include_specified_by().use_space_ident().indent_width(2));
     format!("{}\n", sdl.trim_end())
 }
 

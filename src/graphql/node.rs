@@ -37,8 +37,7 @@ pub fn parse_id<I: FromStr>(id: &ID, field: &str) -> Result<I>
 where
     I::Err: std::fmt::Display,
 {
-    id.parse()
-        .map_err(|error| Error::bad_input(field, format!("is {error}")).into())
+    id.parse().map_err(|error| Error::bad_input(field, format!("is {error}")).into())
 }
 
 /// Queries by id.
@@ -90,17 +89,11 @@ async fn fetch(ctx: &Context<'_>, id: &ID) -> Result<Option<Node>> {
             Err(_) => None,
         },
         UploadIntentId::PREFIX => match id.parse::<UploadIntentId>() {
-            Ok(id) => loaders
-                .one(id)
-                .await?
-                .map(|row| Node::UploadIntent(UploadIntent(row))),
+            Ok(id) => loaders.one(id).await?.map(|row| Node::UploadIntent(UploadIntent(row))),
             Err(_) => None,
         },
         Change::ID_PREFIX => match rest.parse::<i64>() {
-            Ok(seq) => loaders
-                .one(EntryNumber(seq))
-                .await?
-                .map(|row| Node::Change(Change(row))),
+            Ok(seq) => loaders.one(EntryNumber(seq)).await?.map(|row| Node::Change(Change(row))),
             Err(_) => None,
         },
         _ => None,

@@ -50,9 +50,7 @@ impl ScalarType for ByteCount {
         };
         match count {
             Some(count @ 0..=MAX_SAFE_INTEGER) => Ok(Self(count)),
-            _ => Err(InputValueError::custom(format!(
-                "{value} is not an integer from 0 to 2^53 - 1"
-            ))),
+            _ => Err(InputValueError::custom(format!("{value} is not an integer from 0 to 2^53 - 1"))),
         }
     }
 
@@ -112,12 +110,7 @@ mod tests {
     #[test]
     fn byte_counts_are_bounded_integers() {
         assert!(ByteCount::parse(Value::from(1i64 << 40)).is_ok());
-        for bad in [
-            Value::from(-1),
-            Value::from(1.5),
-            Value::from(1i64 << 53),
-            Value::from("1"),
-        ] {
+        for bad in [Value::from(-1), Value::from(1.5), Value::from(1i64 << 53), Value::from("1")] {
             assert!(ByteCount::parse(bad.clone()).is_err(), "{bad}");
         }
     }

@@ -124,10 +124,7 @@ pub struct HttpHeader {
 
 impl From<uploads::Target> for UploadTarget {
     fn from(target: uploads::Target) -> Self {
-        let header = |(name, value): (&str, String)| HttpHeader {
-            name: name.to_owned(),
-            value,
-        };
+        let header = |(name, value): (&str, String)| HttpHeader { name: name.to_owned(), value };
         Self {
             method: target.method.to_owned(),
             url: Url(target.url),
@@ -212,9 +209,7 @@ impl UploadQuery {
         #[graphql(desc = "Its id.")] id: ID,
     ) -> Result<Option<UploadIntent>> {
         let id = parse_id(&id, "id")?;
-        Ok(uploads::by_id(ctx.app(), ctx.actor(), id)
-            .await?
-            .map(UploadIntent::from))
+        Ok(uploads::by_id(ctx.app(), ctx.actor(), id).await?.map(UploadIntent::from))
     }
 }
 
@@ -242,9 +237,7 @@ impl UploadMutation {
             if_revision: input.if_revision.map(i64::from),
         };
         let intent = uploads::start(ctx.app(), ctx.actor(), upload).await?;
-        Ok(StartUploadPayload {
-            intent: intent.into(),
-        })
+        Ok(StartUploadPayload { intent: intent.into() })
     }
 
     /// Makes a version of the bytes that were sent. Idempotent: finishing a finished intent answers with the
@@ -258,11 +251,7 @@ impl UploadMutation {
         let done = uploads::finish(ctx.app(), ctx.actor(), id).await?;
         let versions::Outcome { version, asset } = done.value;
         let changes = Change::list(done.changes);
-        Ok(FinishUploadPayload {
-            version: version.into(),
-            asset: asset.into(),
-            changes,
-        })
+        Ok(FinishUploadPayload { version: version.into(), asset: asset.into(), changes })
     }
 
     /// Takes an upload back; what was sent of it is removed.
@@ -273,9 +262,7 @@ impl UploadMutation {
     ) -> Result<CancelUploadPayload> {
         let id: UploadIntentId = parse_id(&input.intent_id, "input.intentId")?;
         let intent = uploads::cancel(ctx.app(), ctx.actor(), id).await?;
-        Ok(CancelUploadPayload {
-            intent: intent.into(),
-        })
+        Ok(CancelUploadPayload { intent: intent.into() })
     }
 }
 

@@ -33,9 +33,7 @@ impl Version {
     /// The asset that it is a content of.
     async fn asset(&self, ctx: &Context<'_>) -> Result<Asset> {
         let asset = ctx.loaders().one(self.0.asset_id).await?;
-        asset
-            .map(Asset)
-            .ok_or_else(|| Error::internal(format!("{} has no asset", self.0.id)).into())
+        asset.map(Asset).ok_or_else(|| Error::internal(format!("{} has no asset", self.0.id)).into())
     }
 
     /// 1, 2, 3 … without holes, in the order in which they were added.
@@ -269,9 +267,7 @@ impl VersionQuery {
         #[graphql(desc = "Its id.")] id: ID,
     ) -> Result<Option<Version>> {
         let id = parse_id(&id, "id")?;
-        Ok(versions::by_id(ctx.app(), ctx.actor(), id)
-            .await?
-            .map(Version::from))
+        Ok(versions::by_id(ctx.app(), ctx.actor(), id).await?.map(Version::from))
     }
 }
 
@@ -291,11 +287,7 @@ impl VersionMutation {
         let done = versions::publish(ctx.app(), ctx.actor(), id, input.if_revision.map(i64::from)).await?;
         let versions::Outcome { version, asset } = done.value;
         let changes = Change::list(done.changes);
-        Ok(PublishVersionPayload {
-            version: version.into(),
-            asset: asset.into(),
-            changes,
-        })
+        Ok(PublishVersionPayload { version: version.into(), asset: asset.into(), changes })
     }
 
     /// Takes the published version back; the asset stays, with nothing published.
@@ -308,11 +300,7 @@ impl VersionMutation {
         let done = versions::archive(ctx.app(), ctx.actor(), id, input.if_revision.map(i64::from)).await?;
         let versions::Outcome { version, asset } = done.value;
         let changes = Change::list(done.changes);
-        Ok(ArchiveVersionPayload {
-            version: version.into(),
-            asset: asset.into(),
-            changes,
-        })
+        Ok(ArchiveVersionPayload { version: version.into(), asset: asset.into(), changes })
     }
 
     /// Adds a new published version with the bytes of an old one; no bytes are copied.
@@ -324,10 +312,7 @@ impl VersionMutation {
         let id = parse_id(&input.version_id, "input.versionId")?;
         let if_revision = input.if_revision.map(i64::from);
         let done = versions::restore(ctx.app(), ctx.actor(), id, input.label, if_revision).await?;
-        let versions::Restored {
-            outcome: versions::Outcome { version, asset },
-            from,
-        } = done.value;
+        let versions::Restored { outcome: versions::Outcome { version, asset }, from } = done.value;
         Ok(RestoreVersionPayload {
             version: version.into(),
             asset: asset.into(),
@@ -350,9 +335,6 @@ impl VersionMutation {
             MaybeUndefined::Value(label) => versions::Label::Set(label),
         };
         let done = versions::relabel(ctx.app(), ctx.actor(), id, label, if_revision).await?;
-        Ok(UpdateVersionPayload {
-            version: done.value.version.into(),
-            changes: Change::list(done.changes),
-        })
+        Ok(UpdateVersionPayload { version: done.value.version.into(), changes: Change::list(done.changes) })
     }
 }

@@ -33,11 +33,7 @@ pub enum ActorKind {
 
 impl From<entity::Actor> for Actor {
     fn from(stamp: entity::Actor) -> Self {
-        Self {
-            id: stamp.id,
-            name: stamp.name,
-            kind: stamp.kind.into(),
-        }
+        Self { id: stamp.id, name: stamp.name, kind: stamp.kind.into() }
     }
 }
 
@@ -73,9 +69,6 @@ impl ViewerQuery {
     /// Who is asking, and what they may do.
     async fn viewer(&self, ctx: &Context<'_>) -> Viewer {
         let actor = ctx.actor();
-        Viewer {
-            actor: actor.stamp.clone().into(),
-            role: actor.role.into(),
-        }
+        Viewer { actor: actor.stamp.clone().into(), role: actor.role.into() }
     }
 }

@@ -76,9 +76,7 @@ pub async fn version(
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let actor = server.auth().actor(&headers)?;
-    let id: VersionId = id
-        .parse()
-        .map_err(|_| Error::NotFound(format!("there is no version {id}")))?;
+    let id: VersionId = id.parse().map_err(|_| Error::NotFound(format!("there is no version {id}")))?;
     let content = version::content(server.app(), &actor, id).await?;
     send(&server, &method, &headers, content, Lifetime::Immutable).await
 }
@@ -109,11 +107,7 @@ async fn send(
         headers.remove(header::CONTENT_DISPOSITION);
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
-    let ranges = if *method == Method::GET {
-        file.ranges(request)
-    } else {
-        Ranges::Whole
-    };
+    let ranges = if *method == Method::GET { file.ranges(request) } else { Ranges::Whole };
     let store = server.app().store();
     let (status, length, body) = match ranges {
         Ranges::Unsatisfiable => {
@@ -126,29 +120,17 @@ async fn send(
         }
         Ranges::Whole if *method == Method::HEAD => (StatusCode::OK, file.size, Body::empty()),
         Ranges::Whole if file.size == 0 => (StatusCode::OK, 0, Body::empty()),
-        Ranges::Whole => (
-            StatusCode::OK,
-            file.size,
-            file.body(store, 0..=file.size - 1).await?,
-        ),
+        Ranges::Whole => (StatusCode::OK, file.size, file.body(store, 0..=file.size - 1).await?),
         Ranges::One(range) => {
             headers.insert(header::CONTENT_RANGE, value(&file.content_range(&range)));
             let length = range.end() - range.start() + 1;
-            (
-                StatusCode::PARTIAL_CONTENT,
-                length,
-                file.body(store, range).await?,
-            )
+            (StatusCode::PARTIAL_CONTENT, length, file.body(store, range).await?)
         }
         Ranges::Many(ranges) => {
             let multipart = Multipart::new(&file, ranges);
             headers.insert(header::CONTENT_TYPE, value(&multipart.content_type()));
             let length = multipart.length();
-            (
-                StatusCode::PARTIAL_CONTENT,
-                length,
-                multipart.body(file.clone(), store.clone()),
-            )
+            (StatusCode::PARTIAL_CONTENT, length, multipart.body(file.clone(), store.clone()))
         }
     };
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -207,24 +189,15 @@ impl File {
         let mut headers = HeaderMap::new();
         for (name, text) in [
             (header::CONTENT_TYPE, self.content_type.as_str()),
-            (
-                header::CONTENT_DISPOSITION,
-                &disposition(&content.version.filename),
-            ),
+            (header::CONTENT_DISPOSITION, &disposition(&content.version.filename)),
             (header::ETAG, &self.etag()),
             (header::LAST_MODIFIED, &httpdate::fmt_http_date(self.modified)),
             (header::CACHE_CONTROL, &cache),
             (header::ACCEPT_RANGES, "bytes"),
-            (
-                HeaderName::from_static("repr-digest"),
-                &format!("sha-256=:{digest}:"),
-            ),
+            (HeaderName::from_static("repr-digest"), &format!("sha-256=:{digest}:")),
             (HeaderName::from_static("digest"), &format!("sha-256={digest}")),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (
-                HeaderName::from_static("cross-origin-resource-policy"),
-                resource_policy,
-            ),
+            (HeaderName::from_static("cross-origin-resource-policy"), resource_policy),
         ] {
             headers.insert(name, value(text));
         }
@@ -294,9 +267,7 @@ impl File {
         if end - start <= SMALL {
             return Ok(Body::from(blob.read(start..end).await.map_err(Error::storage)?));
         }
-        Ok(Body::from_stream(
-            blob.stream(start..end).await.map_err(Error::storage)?,
-        ))
+        Ok(Body::from_stream(blob.stream(start..end).await.map_err(Error::storage)?))
     }
 }
 
@@ -316,15 +287,8 @@ impl Multipart {
                 "\r\n--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {content_range}\r\n\r\n"
             )
         };
-        let parts = ranges
-            .into_iter()
-            .map(|range| (Bytes::from(head(&range)), range))
-            .collect();
-        Self {
-            parts,
-            end: Bytes::from(format!("\r\n--{boundary}--\r\n")),
-            boundary,
-        }
+        let parts = ranges.into_iter().map(|range| (Bytes::from(head(&range)), range)).collect();
+        Self { parts, end: Bytes::from(format!("\r\n--{boundary}--\r\n")), boundary }
     }
 
     fn content_type(&self) -> String {
@@ -355,17 +319,10 @@ impl Multipart {
 /// Names the file for downloads; shown in the browser unless the user saves it (RFC 6266).
 fn disposition(filename: &str) -> String {
     let plain = |c: char| {
-        if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' {
-            c
-        } else {
-            '_'
-        }
+        if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' }
     };
     let fallback: String = filename.chars().map(plain).collect();
-    format!(
-        "inline; filename=\"{fallback}\"; filename*=UTF-8''{}",
-        utf8_percent_encode(filename, ATTR_CHAR)
-    )
+    format!("inline; filename=\"{fallback}\"; filename*=UTF-8''{}", utf8_percent_encode(filename, ATTR_CHAR))
 }
 
 /// Text without a charset is read as Latin-1 by some; almost all of it is UTF-8.
@@ -379,12 +336,7 @@ fn with_charset(content_type: &str) -> String {
 
 /// Whether a browser that opens such a file would run what is in it, with the rights of our origin.
 fn can_run_script(content_type: &str) -> bool {
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let known = [
         "text/html",
         "text/xml",
@@ -410,9 +362,7 @@ fn value(text: &str) -> HeaderValue {
 
 fn unhex(hex: &str) -> Vec<u8> {
     let digits = hex.as_bytes().as_chunks::<2>().0.iter();
-    digits
-        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
+    digits.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 #[cfg(test)]

@@ -40,18 +40,12 @@ impl Auth {
     /// # Errors
     /// When the token cannot be read or written.
     pub fn open(config: &Config, public_url: &str) -> anyhow::Result<Self> {
-        let mode = if config.dev {
-            Mode::Dev
-        } else {
-            Mode::Token(admin_token(&config.data_dir)?)
-        };
+        let mode = if config.dev { Mode::Dev } else { Mode::Token(admin_token(&config.data_dir)?) };
         let public = Url::parse(public_url).ok();
         Ok(Self {
             mode,
             allowed_origins: config.allowed_origins.clone(),
-            public_host: public
-                .as_ref()
-                .and_then(|url| url.host_str().map(ToOwned::to_owned)),
+            public_host: public.as_ref().and_then(|url| url.host_str().map(ToOwned::to_owned)),
             own_origin: public.map(|url| url.origin().ascii_serialization()),
         })
     }
@@ -67,9 +61,7 @@ impl Auth {
     /// # Errors
     /// `UNAUTHENTICATED` for a token that is unknown.
     pub fn actor(&self, headers: &HeaderMap) -> Result<Actor> {
-        let value = headers
-            .get(header::AUTHORIZATION)
-            .map(|value| value.to_str().unwrap_or_default());
+        let value = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
         self.actor_of(value)
     }
 
@@ -84,12 +76,9 @@ impl Auth {
         let Some(value) = authorization else {
             return Ok(Actor::anonymous());
         };
-        let scheme_and_token = value
-            .split_once(' ')
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let sent = scheme_and_token
-            .map(|(_, token)| token.trim())
-            .unwrap_or_default();
+        let scheme_and_token =
+            value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let sent = scheme_and_token.map(|(_, token)| token.trim()).unwrap_or_default();
         if bool::from(sent.as_bytes().ct_eq(token.as_bytes())) {
             return Ok(Actor::admin_token());
         }
@@ -123,9 +112,8 @@ impl Auth {
     /// In dev mode a page on the internet could reach the server by a name that it points at this machine;
     /// only names that mean this machine are answered.
     fn answers_to(&self, host: &str) -> bool {
-        let name = Url::parse(&format!("http://{host}"))
-            .ok()
-            .and_then(|url| url.host_str().map(ToOwned::to_owned));
+        let name =
+            Url::parse(&format!("http://{host}")).ok().and_then(|url| url.host_str().map(ToOwned::to_owned));
         match (&self.mode, name) {
             (Mode::Token(_), _) => true,
             (Mode::Dev, Some(name)) => is_loopback_name(&name) || self.public_host.as_deref() == Some(&name),
@@ -140,10 +128,7 @@ pub async fn known_host(
     request: Request,
     next: Next,
 ) -> std::result::Result<Response, HttpError> {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     if host.is_some_and(|host| !server.auth().answers_to(host)) {
         let message = "in dev mode the server answers to localhost and loopback addresses alone";
         return Err(Error::Forbidden(message.to_owned()).into());
@@ -152,10 +137,7 @@ pub async fn known_host(
 }
 
 fn is_loopback_name(name: &str) -> bool {
-    let address = name
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<std::net::IpAddr>();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
@@ -167,11 +149,7 @@ fn admin_token(data_dir: &Path) -> anyhow::Result<String> {
     }
     let token = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let token = token.trim().to_owned();
-    anyhow::ensure!(
-        token.len() >= 32,
-        "{} has no token: remove the file to get a new one",
-        path.display()
-    );
+    anyhow::ensure!(token.len() >= 32, "{} has no token: remove the file to get a new one", path.display());
     Ok(token)
 }
 
@@ -181,12 +159,7 @@ fn write_token(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    writeln!(
-        file,
-        "vellum_{}{}",
-        Uuid::new_v4().simple(),
-        Uuid::new_v4().simple()
-    )?;
+    writeln!(file, "vellum_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())?;
     file.sync_all()
 }
 
@@ -207,23 +180,10 @@ mod tests {
     #[test]
     fn only_the_token_makes_an_admin() {
         let auth = auth(Mode::Token("secret".to_owned()));
-        assert_eq!(
-            auth.actor_of(Some("Bearer secret")).expect("known"),
-            Actor::admin_token()
-        );
+        assert_eq!(auth.actor_of(Some("Bearer secret")).expect("known"), Actor::admin_token());
         assert_eq!(auth.actor_of(None).expect("nobody"), Actor::anonymous());
-        for wrong in [
-            "Bearer secre",
-            "Bearer secrets",
-            "Bearer",
-            "secret",
-            "Basic secret",
-            "",
-        ] {
-            assert_eq!(
-                auth.actor_of(Some(wrong)).expect_err(wrong).code(),
-                "UNAUTHENTICATED"
-            );
+        for wrong in ["Bearer secre", "Bearer secrets", "Bearer", "secret", "Basic secret", ""] {
+            assert_eq!(auth.actor_of(Some(wrong)).expect_err(wrong).code(), "UNAUTHENTICATED");
         }
     }
 

@@ -39,14 +39,9 @@ pub async fn endpoint(State(server): State<Server>, request: Request) -> Respons
         Method::GET => get(&server, &parts, media_type).await,
         Method::POST => post(&server, &parts, body, media_type).await,
         _ => {
-            let mut response = refuse(
-                StatusCode::METHOD_NOT_ALLOWED,
-                media_type,
-                "use POST, or GET for queries",
-            );
-            response
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+            let mut response =
+                refuse(StatusCode::METHOD_NOT_ALLOWED, media_type, "use POST, or GET for queries");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
             response
         }
     }
@@ -54,29 +49,13 @@ pub async fn endpoint(State(server): State<Server>, request: Request) -> Respons
 
 async fn get(server: &Server, parts: &Parts, media_type: MediaType) -> Response {
     // Another site's page can send a GET without asking first; it has no business here.
-    let cross_site = parts
-        .headers
-        .get("sec-fetch-site")
-        .is_some_and(|site| site == "cross-site");
+    let cross_site = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     let trusted = parts.headers.contains_key(header::ORIGIN) && server.auth().trusts_page(&parts.headers);
     if cross_site && !trusted {
-        return refuse(
-            StatusCode::FORBIDDEN,
-            media_type,
-            "this page's origin is not among allowed_origins",
-        );
+        return refuse(StatusCode::FORBIDDEN, media_type, "this page's origin is not among allowed_origins");
     }
     match params::from_query(parts.uri.query().unwrap_or_default()) {
-        Ok(params) => {
-            run(
-                server,
-                &parts.headers,
-                &params,
-                media_type,
-                &[OperationKind::Query],
-            )
-            .await
-        }
+        Ok(params) => run(server, &parts.headers, &params, media_type, &[OperationKind::Query]).await,
         Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
     }
 }
@@ -101,18 +80,14 @@ async fn post(server: &Server, parts: &Parts, body: Body, media_type: MediaType)
 }
 
 async fn read_object(body: Body) -> Result<serde_json::Map<String, Value>, (StatusCode, &'static str)> {
-    let bytes = to_bytes(body, MAX_GRAPHQL_BODY).await.map_err(|_| {
-        (
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is longer than 1 MiB, or broke off",
-        )
-    })?;
+    let bytes = to_bytes(body, MAX_GRAPHQL_BODY)
+        .await
+        .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 1 MiB, or broke off"))?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(Value::Array(_)) => Err((
-            StatusCode::BAD_REQUEST,
-            "send one operation a request: batches are not taken",
-        )),
+        Ok(Value::Array(_)) => {
+            Err((StatusCode::BAD_REQUEST, "send one operation a request: batches are not taken"))
+        }
         Ok(_) | Err(_) => Err((StatusCode::BAD_REQUEST, "the body has to be a JSON object")),
     }
 }
@@ -129,20 +104,14 @@ async fn run(
         Err(error) => {
             let errors = json!({ "errors": [error_json(&error.to_string(), error.code())] });
             let mut response = answer(StatusCode::UNAUTHORIZED, media_type, &errors);
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return response;
         }
     };
     let operation = match server.graphql().prepare(params) {
         Ok(operation) => operation,
         Err(refusal) => {
-            return answer(
-                media_type.status_of_refusal(),
-                media_type,
-                &json!({ "errors": refusal.0 }),
-            );
+            return answer(media_type.status_of_refusal(), media_type, &json!({ "errors": refusal.0 }));
         }
     };
     if !allowed.contains(&operation.kind) {
@@ -153,9 +122,7 @@ async fn run(
             _ => "a GET can only query: send mutations by POST",
         };
         let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, media_type, message);
-        response
-            .headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static("POST"));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
     let response = server.graphql().execute(&actor, operation).await;
@@ -187,11 +154,7 @@ impl MediaType {
 }
 
 fn refuse(status: StatusCode, media_type: MediaType, message: &str) -> Response {
-    answer(
-        status,
-        media_type,
-        &json!({ "errors": [error_json(message, "BAD_USER_INPUT")] }),
-    )
+    answer(status, media_type, &json!({ "errors": [error_json(message, "BAD_USER_INPUT")] }))
 }
 
 fn answer(status: StatusCode, media_type: MediaType, body: &impl serde::Serialize) -> Response {
@@ -234,16 +197,11 @@ fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
 
 /// The quality that `Accept` gives a media type by this very name (RFC 9110, section 12.5.1).
 fn named_quality(headers: &HeaderMap, media_type: &str) -> Option<f32> {
-    let values = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut ranges = values.flat_map(|value| value.split(','));
     ranges.find_map(|range| {
         let mut parts = range.split(';').map(str::trim);
-        parts
-            .next()
-            .filter(|name| name.eq_ignore_ascii_case(media_type))?;
+        parts.next().filter(|name| name.eq_ignore_ascii_case(media_type))?;
         let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
         Some(quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0))
     })
@@ -251,22 +209,15 @@ fn named_quality(headers: &HeaderMap, media_type: &str) -> Option<f32> {
 
 /// Whether the body is JSON in UTF-8.
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = value.split(';').map(|part| part.trim().to_ascii_lowercase());
     let json = parts.next().is_some_and(|name| name == "application/json");
-    json && parts.all(|part| {
-        part.strip_prefix("charset=")
-            .is_none_or(|charset| charset.trim_matches('"') == "utf-8")
-    })
+    json && parts
+        .all(|part| part.strip_prefix("charset=").is_none_or(|charset| charset.trim_matches('"') == "utf-8"))
 }
 
 fn is_websocket(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 fn has_query(query_string: &str) -> bool {
@@ -289,22 +240,10 @@ mod tests {
         for (value, expected) in [
             ("*/*", Some(MediaType::Json)),
             ("application/json", Some(MediaType::Json)),
-            (
-                "application/graphql-response+json",
-                Some(MediaType::GraphqlResponse),
-            ),
-            (
-                "application/graphql-response+json, application/json;q=0.9",
-                Some(MediaType::GraphqlResponse),
-            ),
-            (
-                "application/graphql-response+json;q=0.1, application/json",
-                Some(MediaType::Json),
-            ),
-            (
-                "application/json;q=0, application/graphql-response+json",
-                Some(MediaType::GraphqlResponse),
-            ),
+            ("application/graphql-response+json", Some(MediaType::GraphqlResponse)),
+            ("application/graphql-response+json, application/json;q=0.9", Some(MediaType::GraphqlResponse)),
+            ("application/graphql-response+json;q=0.1, application/json", Some(MediaType::Json)),
+            ("application/json;q=0, application/graphql-response+json", Some(MediaType::GraphqlResponse)),
             ("text/plain", None),
             ("image/*", None),
         ] {

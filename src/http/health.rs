@@ -19,14 +19,7 @@ pub async fn ready(State(server): State<Server>) -> Response {
     let store = app.store().clone();
     let store = tokio::task::spawn_blocking(move || store.check_writable()).await;
     let parts = [
-        (
-            "database",
-            app.database()
-                .ping()
-                .await
-                .map_err(|error| error.to_string())
-                .err(),
-        ),
+        ("database", app.database().ping().await.map_err(|error| error.to_string()).err()),
         (
             "storage",
             store.map_or_else(
@@ -34,25 +27,15 @@ pub async fn ready(State(server): State<Server>) -> Response {
                 |done| done.err().map(|error| error.to_string()),
             ),
         ),
-        (
-            "server",
-            app.stopping().is_cancelled().then(|| "stopping".to_owned()),
-        ),
+        ("server", app.stopping().is_cancelled().then(|| "stopping".to_owned())),
     ];
-    for (part, cause) in parts
-        .iter()
-        .filter_map(|(part, cause)| Some((part, cause.as_ref()?)))
-    {
+    for (part, cause) in parts.iter().filter_map(|(part, cause)| Some((part, cause.as_ref()?))) {
         tracing::warn!(part, cause, "not ready");
     }
     let state = |part: &(&str, Option<String>)| if part.1.is_none() { "ok" } else { "unavailable" };
     let body =
         json!({ parts[0].0: state(&parts[0]), parts[1].0: state(&parts[1]), parts[2].0: state(&parts[2]) });
     let ready = parts.iter().all(|(_, cause)| cause.is_none());
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
 }

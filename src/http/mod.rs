@@ -62,14 +62,16 @@ impl Server {
     }
 }
 
-/// Every route of the server.
+/// Every route of the server. Refusals of a method come before the layers, so that CORS answers its own.
 pub fn router(server: Server) -> Router {
     let bytes = Router::new()
         .route("/assets/{*path}", get(assets::stable))
         .route("/v/{id}/{filename}", get(assets::version))
+        .method_not_allowed_fallback(error::no_method)
         .layer(public_reads());
     let uploads = Router::new()
         .route("/uploads/{id}", put(uploads::receive))
+        .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::disable())
         .layer(signed_writes());
     let graphql = Router::new()
@@ -81,11 +83,11 @@ pub fn router(server: Server) -> Router {
         .route("/explorer/{file}", get(ui::explorer_file))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
+        .method_not_allowed_fallback(error::no_method)
         .merge(bytes)
         .merge(uploads)
         .merge(graphql)
         .fallback(error::no_route)
-        .method_not_allowed_fallback(error::no_method)
         .layer(middleware::from_fn_with_state(server.clone(), auth::known_host))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(TraceLayer::new_for_http().make_span_with(span))
@@ -127,9 +129,7 @@ fn signed_writes() -> CorsLayer {
 fn trusted_pages(server: &Server) -> CorsLayer {
     let server = server.clone();
     let trusted = move |origin: &HeaderValue, _: &axum::http::request::Parts| {
-        origin
-            .to_str()
-            .is_ok_and(|origin| server.auth().trusts_origin(origin))
+        origin.to_str().is_ok_and(|origin| server.auth().trusts_origin(origin))
     };
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(trusted))

@@ -22,11 +22,7 @@ pub fn from_json(object: &Map<String, Value>) -> Result<Params, String> {
     };
     let variables = optional_object(object.get("variables"), "variables")?;
     optional_object(object.get("extensions"), "extensions")?;
-    Ok(Params {
-        query,
-        operation_name,
-        variables,
-    })
+    Ok(Params { query, operation_name, variables })
 }
 
 /// Parameters from a query string.

@@ -48,11 +48,7 @@ enum Protocol {
 /// Takes a handshake, if it offers a protocol that we speak and comes from a page that may.
 pub fn accept(server: Server, upgrade: WebSocketUpgrade, headers: &HeaderMap) -> Response {
     if !server.auth().trusts_page(headers) {
-        return (
-            StatusCode::FORBIDDEN,
-            "this page's origin is not among allowed_origins\n",
-        )
-            .into_response();
+        return (StatusCode::FORBIDDEN, "this page's origin is not among allowed_origins\n").into_response();
     }
     let upgrade = upgrade
         .protocols([MODERN, LEGACY])
@@ -64,18 +60,12 @@ pub fn accept(server: Server, upgrade: WebSocketUpgrade, headers: &HeaderMap) ->
         Some(MODERN) => Protocol::Modern,
         Some(LEGACY) => Protocol::Legacy,
         _ => {
-            return (
-                StatusCode::BAD_REQUEST,
-                "offer graphql-transport-ws or graphql-ws\n",
-            )
-                .into_response();
+            return (StatusCode::BAD_REQUEST, "offer graphql-transport-ws or graphql-ws\n").into_response();
         }
     };
     // A browser cannot set headers here, others can: what connection_init says goes before them.
-    let authorization = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .map(ToOwned::to_owned);
+    let authorization =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
     upgrade.on_upgrade(move |socket| Connection::new(server, socket, protocol, authorization).run())
 }
 
@@ -88,10 +78,7 @@ struct Close {
 
 impl Close {
     fn new(code: u16, reason: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason: reason.into(),
-        }
+        Self { code, reason: reason.into() }
     }
 }
 
@@ -148,10 +135,7 @@ impl Connection {
     async fn run(mut self) {
         if let Err(Close { code, reason }) = self.serve().await {
             let reason: String = truncate(&reason, MAX_REASON).to_owned();
-            let frame = CloseFrame {
-                code,
-                reason: Utf8Bytes::from(reason),
-            };
+            let frame = CloseFrame { code, reason: Utf8Bytes::from(reason) };
             let _ = timeout(PATIENCE, self.socket.send(Message::Close(Some(frame)))).await;
             // Let the client's close frame arrive, so that ours is not lost with the connection.
             let _ = timeout(Duration::from_secs(1), async {
@@ -224,10 +208,7 @@ impl Connection {
             (Protocol::Modern, "complete") | (Protocol::Legacy, "stop") => self.complete(&message).await?,
             (Protocol::Legacy, "connection_terminate") => return Ok(false),
             _ => {
-                return Err(Close::new(
-                    4400,
-                    format!("Invalid message: unknown type {kind:?}"),
-                ));
+                return Err(Close::new(4400, format!("Invalid message: unknown type {kind:?}")));
             }
         }
         Ok(true)
@@ -242,17 +223,14 @@ impl Connection {
             Some(Value::Object(payload)) => Some(payload),
             Some(_) => return Err(Close::new(4400, "Invalid message: payload has to be an object")),
         };
-        let said = payload
-            .and_then(|payload| authorization_in(payload))
-            .map(ToOwned::to_owned);
+        let said = payload.and_then(|payload| authorization_in(payload)).map(ToOwned::to_owned);
         let authorization = said.or_else(|| self.authorization.take());
         match self.server.auth().actor_of(authorization.as_deref()) {
             Ok(actor) => self.actor = Some(actor),
             Err(error) => {
                 if self.protocol == Protocol::Legacy {
                     let payload = error_json(&error.to_string(), error.code());
-                    self.send_json(&json!({ "type": "connection_error", "payload": payload }))
-                        .await?;
+                    self.send_json(&json!({ "type": "connection_error", "payload": payload })).await?;
                 }
                 return Err(Close::new(4403, format!("Forbidden: {error}")));
             }
@@ -282,16 +260,11 @@ impl Connection {
             earlier.abort();
         }
         self.runs += 1;
-        let frames = Frames {
-            sender: self.frames.clone(),
-            id: id.clone(),
-            run: self.runs,
-        };
+        let frames = Frames { sender: self.frames.clone(), id: id.clone(), run: self.runs };
         let task = if self.operations.len() >= MAX_OPERATIONS {
             self.tasks.spawn(frames.refuse())
         } else {
-            self.tasks
-                .spawn(operate(self.server.graphql().clone(), actor, params, frames))
+            self.tasks.spawn(operate(self.server.graphql().clone(), actor, params, frames))
         };
         self.operations.insert(id, (self.runs, task));
         Ok(())
@@ -310,11 +283,7 @@ impl Connection {
 
     async fn deliver(&mut self, frame: Frame) -> Step {
         let Frame { id, run, event } = frame;
-        if self
-            .operations
-            .get(&id)
-            .is_none_or(|(current, _)| *current != run)
-        {
+        if self.operations.get(&id).is_none_or(|(current, _)| *current != run) {
             return Ok(());
         }
         if !matches!(event, Event::Next(_)) {
@@ -357,22 +326,12 @@ struct Frames {
 impl Frames {
     /// Waits while the queue is full; false when the connection is gone.
     async fn send(&self, event: Event) -> bool {
-        self.sender
-            .send(Frame {
-                id: self.id.clone(),
-                run: self.run,
-                event,
-            })
-            .await
-            .is_ok()
+        self.sender.send(Frame { id: self.id.clone(), run: self.run, event }).await.is_ok()
     }
 
     async fn refuse(self) {
         let message = format!("a connection runs at most {MAX_OPERATIONS} operations at a time");
-        self.send(Event::Errors(
-            json!([error_json(&message, "RATE_LIMITED")]).to_string(),
-        ))
-        .await;
+        self.send(Event::Errors(json!([error_json(&message, "RATE_LIMITED")]).to_string())).await;
     }
 }
 
@@ -380,9 +339,7 @@ async fn operate(executor: Graphql, actor: Actor, params: Params, frames: Frames
     let operation = match executor.prepare(&params) {
         Ok(operation) => operation,
         Err(refusal) => {
-            frames
-                .send(Event::Errors(Value::Array(refusal.0).to_string()))
-                .await;
+            frames.send(Event::Errors(Value::Array(refusal.0).to_string())).await;
             return;
         }
     };
@@ -418,10 +375,7 @@ fn serialise(response: &impl serde::Serialize) -> String {
 fn operation_id(message: &Map<String, Value>) -> Result<String, Close> {
     match message.get("id") {
         Some(Value::String(id)) if !id.is_empty() => Ok(id.clone()),
-        _ => Err(Close::new(
-            4400,
-            "Invalid message: id has to be a text that is not empty",
-        )),
+        _ => Err(Close::new(4400, "Invalid message: id has to be a text that is not empty")),
     }
 }
 
@@ -456,10 +410,7 @@ mod tests {
     #[test]
     fn authorization_is_found_in_any_case() {
         let object = |value: Value| value.as_object().cloned().expect("an object");
-        assert_eq!(
-            authorization_in(&object(json!({"authorization": "Bearer x"}))),
-            Some("Bearer x")
-        );
+        assert_eq!(authorization_in(&object(json!({"authorization": "Bearer x"}))), Some("Bearer x"));
         assert_eq!(
             authorization_in(&object(json!({"headers": {"Authorization": "Bearer y"}}))),
             Some("Bearer y")

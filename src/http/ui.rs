@@ -14,26 +14,10 @@ const PAGE: &str = include_str!("../../ui/explorer/dist/index.html");
 
 /// Name, media type and gzip-compressed content. The page names them with a hash of their content.
 const FILES: [(&str, &str, &[u8]); 4] = [
-    (
-        "app.js",
-        "text/javascript; charset=utf-8",
-        include_bytes!("../../ui/explorer/dist/app.js.gz"),
-    ),
-    (
-        "app.css",
-        "text/css; charset=utf-8",
-        include_bytes!("../../ui/explorer/dist/app.css.gz"),
-    ),
-    (
-        "worker.js",
-        "text/javascript; charset=utf-8",
-        include_bytes!("../../ui/explorer/dist/worker.js.gz"),
-    ),
-    (
-        "LICENSES.txt",
-        "text/plain; charset=utf-8",
-        include_bytes!("../../ui/explorer/dist/LICENSES.txt.gz"),
-    ),
+    ("app.js", "text/javascript; charset=utf-8", include_bytes!("../../ui/explorer/dist/app.js.gz")),
+    ("app.css", "text/css; charset=utf-8", include_bytes!("../../ui/explorer/dist/app.css.gz")),
+    ("worker.js", "text/javascript; charset=utf-8", include_bytes!("../../ui/explorer/dist/worker.js.gz")),
+    ("LICENSES.txt", "text/plain; charset=utf-8", include_bytes!("../../ui/explorer/dist/LICENSES.txt.gz")),
 ];
 
 /// The page.
@@ -57,15 +41,9 @@ pub async fn explorer_file(Path(name): Path<String>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CONTENT_ENCODING, HeaderValue::from_static("gzip")),
-        (
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("public, max-age=31536000, immutable"),
-        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-        (
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
     (StatusCode::OK, headers, *content).into_response()
 }

@@ -36,14 +36,11 @@ pub async fn receive(
 ) -> Result<Response, HttpError> {
     let not_found = |_| Error::NotFound(format!("there is no upload {id}"));
     let id: UploadIntentId = id.parse().map_err(not_found)?;
-    let pieces = body
-        .into_data_stream()
-        .timeout(MAX_PAUSE)
-        .map(|piece| match piece {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("it paused for too long".to_owned()),
-        });
+    let pieces = body.into_data_stream().timeout(MAX_PAUSE).map(|piece| match piece {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("it paused for too long".to_owned()),
+    });
     let intent = upload::receive(server.app(), id, &signature, Box::pin(pieces.fuse())).await?;
     let body = Json(json!({
         "status": "RECEIVED",
@@ -52,14 +49,10 @@ pub async fn receive(
         "contentType": intent.content_type,
     }));
     let mut response = (StatusCode::OK, body).into_response();
-    let etag = intent
-        .sha256
-        .map(|sha256| HeaderValue::from_str(&format!("\"{sha256}\"")));
+    let etag = intent.sha256.map(|sha256| HeaderValue::from_str(&format!("\"{sha256}\"")));
     if let Some(Ok(etag)) = etag {
         response.headers_mut().insert(header::ETAG, etag);
     }
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

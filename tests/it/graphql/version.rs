@@ -15,46 +15,28 @@ async fn states(server: &TestServer, path: &str) -> Vec<String> {
     let query = "query($path: String!) { asset(path: $path) {
         versions(orderBy: { direction: ASC }) { nodes { number state } } latestVersion { number } } }";
     let answer = server.gql(query, json!({ "path": path })).await;
-    let nodes = answer["asset"]["versions"]["nodes"]
-        .as_array()
-        .expect("nodes")
-        .iter();
-    nodes
-        .map(|node| format!("{} {}", node["number"], text(&node["state"])))
-        .collect()
+    let nodes = answer["asset"]["versions"]["nodes"].as_array().expect("nodes").iter();
+    nodes.map(|node| format!("{} {}", node["number"], text(&node["state"]))).collect()
 }
 
 async fn published(server: &TestServer) -> Vec<u8> {
-    server
-        .get("/assets/photo", &[])
-        .await
-        .bytes()
-        .await
-        .expect("bytes")
-        .to_vec()
+    server.get("/assets/photo", &[]).await.bytes().await.expect("bytes").to_vec()
 }
 
 #[tokio::test]
 async fn a_draft_changes_nothing_for_readers_until_it_is_published() {
     let server = TestServer::start().await;
     server.upload(json!({ "path": "photo" }), HOPPER).await;
-    let draft = server
-        .upload(json!({ "path": "photo", "publish": false }), ROCKET)
-        .await;
+    let draft = server.upload(json!({ "path": "photo", "publish": false }), ROCKET).await;
     assert_eq!(draft["version"]["state"], "DRAFT");
     assert_eq!(draft["changes"][0]["type"], "VERSION_CREATE");
     assert_eq!(published(&server).await, HOPPER);
     let done = server.gql(PUBLISH, json!({ "id": draft["version"]["id"] })).await["publishVersion"].take();
-    assert_eq!(
-        done["changes"],
-        json!([{ "type": "ASSET_PUBLISH", "versionNumber": 2 }])
-    );
+    assert_eq!(done["changes"], json!([{ "type": "ASSET_PUBLISH", "versionNumber": 2 }]));
     assert_eq!(states(&server, "photo").await, ["1 ARCHIVED", "2 PUBLISHED"]);
     assert_eq!(published(&server).await, ROCKET);
-    let again = server
-        .gql(PUBLISH, json!({ "id": draft["version"]["id"], "if": 1 }))
-        .await["publishVersion"]
-        .take();
+    let again =
+        server.gql(PUBLISH, json!({ "id": draft["version"]["id"], "if": 1 })).await["publishVersion"].take();
     assert_eq!(again["changes"], json!([]), "it holds already");
     assert_eq!(again["asset"]["revision"], done["asset"]["revision"]);
 }
@@ -70,21 +52,9 @@ async fn an_archived_version_can_be_published_again_with_one_call() {
     assert_eq!(states(&server, "photo").await, ["1 PUBLISHED", "2 ARCHIVED"]);
     assert_eq!(published(&server).await, HOPPER);
     server
-        .refuses(
-            PUBLISH,
-            json!({ "id": "version_nonsense" }),
-            "BAD_USER_INPUT",
-            Some("input.versionId"),
-        )
+        .refuses(PUBLISH, json!({ "id": "version_nonsense" }), "BAD_USER_INPUT", Some("input.versionId"))
         .await;
-    server
-        .refuses(
-            PUBLISH,
-            json!({ "id": "version_01jd3sya5hfrvvr4b2xgn3fcke" }),
-            "NOT_FOUND",
-            None,
-        )
-        .await;
+    server.refuses(PUBLISH, json!({ "id": "version_01jd3sya5hfrvvr4b2xgn3fcke" }), "NOT_FOUND", None).await;
 }
 
 #[tokio::test]
@@ -96,15 +66,8 @@ async fn archiving_the_published_version_leaves_nothing_published() {
     assert_eq!(done["asset"], json!({ "publishedVersion": null, "url": null }));
     assert_eq!(done["changes"], json!([{ "type": "ASSET_ARCHIVE" }]));
     assert_eq!(server.get("/assets/photo", &[]).await.status(), 404);
-    assert_eq!(
-        server.get(text(&first["version"]["url"]), &[]).await.status(),
-        200,
-        "its own URL stays"
-    );
-    assert_eq!(
-        server.gql(ARCHIVE, json!({ "id": id })).await["archiveVersion"]["changes"],
-        json!([])
-    );
+    assert_eq!(server.get(text(&first["version"]["url"]), &[]).await.status(), 200, "its own URL stays");
+    assert_eq!(server.gql(ARCHIVE, json!({ "id": id })).await["archiveVersion"]["changes"], json!([]));
     server.gql(PUBLISH, json!({ "id": id })).await;
     assert_eq!(published(&server).await, HOPPER);
 }
@@ -112,57 +75,36 @@ async fn archiving_the_published_version_leaves_nothing_published() {
 #[tokio::test]
 async fn restoring_adds_a_version_and_with_a_stale_revision_does_not() {
     let server = TestServer::start().await;
-    let first = server
-        .upload(json!({ "path": "photo", "label": "the first" }), HOPPER)
-        .await;
+    let first = server.upload(json!({ "path": "photo", "label": "the first" }), HOPPER).await;
     server.upload(json!({ "path": "photo" }), ROCKET).await;
     let restore = "mutation($id: ID!, $label: String, $if: Int) {
         restoreVersion(input: { versionId: $id, label: $label, ifRevision: $if }) {
             version { number label filename restoredFrom { number } } } }";
     let id = &first["version"]["id"];
-    server
-        .refuses(restore, json!({ "id": id, "if": 1 }), "REVISION_CONFLICT", None)
-        .await;
+    server.refuses(restore, json!({ "id": id, "if": 1 }), "REVISION_CONFLICT", None).await;
     let done = server.gql(restore, json!({ "id": id, "label": "again" })).await;
     let expected =
         json!({ "number": 3, "label": "again", "filename": "photo", "restoredFrom": { "number": 1 } });
     assert_eq!(done["restoreVersion"]["version"], expected);
-    assert_eq!(
-        states(&server, "photo").await,
-        ["1 ARCHIVED", "2 ARCHIVED", "3 PUBLISHED"]
-    );
+    assert_eq!(states(&server, "photo").await, ["1 ARCHIVED", "2 ARCHIVED", "3 PUBLISHED"]);
 }
 
 #[tokio::test]
 async fn labels_are_set_kept_and_cleared() {
     let server = TestServer::start().await;
-    let first = server
-        .upload(json!({ "path": "photo", "label": "one" }), HOPPER)
-        .await;
+    let first = server.upload(json!({ "path": "photo", "label": "one" }), HOPPER).await;
     let label = |fields: Value| {
         let mut input = json!({ "versionId": first["version"]["id"] });
-        input
-            .as_object_mut()
-            .expect("an object")
-            .extend(fields.as_object().expect("an object").clone());
+        input.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
         server.gql(LABEL, json!({ "input": input }))
     };
     let done = label(json!({ "label": "two" })).await["updateVersion"].take();
     assert_eq!(done["version"]["label"], "two");
-    assert_eq!(
-        done["changes"],
-        json!([{ "type": "ASSET_UPDATE", "versionNumber": 1 }])
-    );
-    assert_eq!(
-        label(json!({})).await["updateVersion"]["changes"],
-        json!([]),
-        "left out, it stays"
-    );
+    assert_eq!(done["changes"], json!([{ "type": "ASSET_UPDATE", "versionNumber": 1 }]));
+    assert_eq!(label(json!({})).await["updateVersion"]["changes"], json!([]), "left out, it stays");
     assert!(label(json!({ "label": null })).await["updateVersion"]["version"]["label"].is_null());
     let long = json!({ "input": { "versionId": first["version"]["id"], "label": "x".repeat(5000) } });
-    server
-        .refuses(LABEL, long, "BAD_USER_INPUT", Some("input.label"))
-        .await;
+    server.refuses(LABEL, long, "BAD_USER_INPUT", Some("input.label")).await;
 }
 
 #[tokio::test]
@@ -170,25 +112,16 @@ async fn versions_are_paged_filtered_and_counted() {
     let server = TestServer::start().await;
     for number in 0..5 {
         server
-            .upload(
-                json!({ "path": "photo", "publish": number != 3 }),
-                format!("text {number}").as_bytes(),
-            )
+            .upload(json!({ "path": "photo", "publish": number != 3 }), format!("text {number}").as_bytes())
             .await;
     }
     let query = "query($states: [VersionState!], $first: Int, $after: String) { asset(path: \"photo\") {
         versions(states: $states, first: $first, after: $after) { totalCount nodes { number } pageInfo { endCursor hasNextPage } }
         version(number: 2) { number } missing: version(number: 9) { number } } }";
     let page = server.gql(query, json!({ "first": 2 })).await;
-    assert_eq!(
-        page["asset"]["versions"]["nodes"],
-        json!([{ "number": 5 }, { "number": 4 }])
-    );
+    assert_eq!(page["asset"]["versions"]["nodes"], json!([{ "number": 5 }, { "number": 4 }]));
     assert_eq!(page["asset"]["versions"]["totalCount"], 5);
-    assert_eq!(
-        (&page["asset"]["version"]["number"], &page["asset"]["missing"]),
-        (&json!(2), &Value::Null)
-    );
+    assert_eq!((&page["asset"]["version"]["number"], &page["asset"]["missing"]), (&json!(2), &Value::Null));
     let end = &page["asset"]["versions"]["pageInfo"]["endCursor"];
     let rest = server.gql(query, json!({ "first": 10, "after": end })).await;
     assert_eq!(

@@ -8,12 +8,7 @@ use crate::support::{HOPPER, ROCKET, TestServer, sha256, text};
 #[tokio::test]
 async fn stable_urls_revalidate_and_version_urls_are_immutable() {
     let server = TestServer::start().await;
-    let done = server
-        .upload(
-            json!({ "path": "images/hero", "filename": "Grüße 1.jpg" }),
-            HOPPER,
-        )
-        .await;
+    let done = server.upload(json!({ "path": "images/hero", "filename": "Grüße 1.jpg" }), HOPPER).await;
     let stable = server.get(text(&done["asset"]["url"]), &[]).await;
     let etag = format!("\"{}\"", sha256(HOPPER));
     let headers = stable.headers().clone();
@@ -27,29 +22,17 @@ async fn stable_urls_revalidate_and_version_urls_are_immutable() {
         headers["content-disposition"],
         "inline; filename=\"Gr__e 1.jpg\"; filename*=UTF-8''Gr%C3%BC%C3%9Fe%201.jpg"
     );
-    let digest = headers["digest"]
-        .to_str()
-        .expect("a text")
-        .strip_prefix("sha-256=")
-        .expect("a digest")
-        .to_owned();
+    let digest =
+        headers["digest"].to_str().expect("a text").strip_prefix("sha-256=").expect("a digest").to_owned();
     assert_eq!(headers["repr-digest"], format!("sha-256=:{digest}:"));
     let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, digest).expect("base64");
-    assert_eq!(
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-        sha256(HOPPER)
-    );
+    assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), sha256(HOPPER));
     assert!(headers.get("content-security-policy").is_none());
-    for url in [
-        text(&done["version"]["url"]).to_owned(),
-        format!("/assets/v/{}", text(&done["version"]["id"])),
-    ] {
+    for url in
+        [text(&done["version"]["url"]).to_owned(), format!("/assets/v/{}", text(&done["version"]["id"]))]
+    {
         let response = server.get(&url, &[]).await;
-        assert_eq!(
-            response.headers()["cache-control"],
-            "public, max-age=31536000, immutable",
-            "{url}"
-        );
+        assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable", "{url}");
         assert_eq!(response.headers()["etag"], etag);
         assert_eq!(response.bytes().await.expect("bytes"), HOPPER);
     }
@@ -60,41 +43,22 @@ async fn what_a_client_has_is_not_sent_again() {
     let server = TestServer::start().await;
     server.upload(json!({ "path": "photo" }), HOPPER).await;
     let etag = format!("\"{}\"", sha256(HOPPER));
-    for known in [
-        etag.clone(),
-        format!("W/{etag}"),
-        format!("\"other\", {etag}"),
-        "*".to_owned(),
-    ] {
+    for known in [etag.clone(), format!("W/{etag}"), format!("\"other\", {etag}"), "*".to_owned()] {
         let response = server.get("/assets/photo", &[("if-none-match", &known)]).await;
         assert_eq!(response.status(), 304, "{known}");
         assert_eq!(response.headers()["etag"], etag);
         assert_eq!(response.headers()["cache-control"], "no-cache");
         assert!(response.bytes().await.expect("bytes").is_empty());
     }
-    let first = server
-        .get("/assets/photo", &[("if-none-match", "\"other\"")])
-        .await;
+    let first = server.get("/assets/photo", &[("if-none-match", "\"other\"")]).await;
     assert_eq!(first.status(), 200);
-    let modified = first.headers()["last-modified"]
-        .to_str()
-        .expect("a date")
-        .to_owned();
-    assert_eq!(
-        server
-            .get("/assets/photo", &[("if-modified-since", &modified)])
-            .await
-            .status(),
-        304
-    );
+    let modified = first.headers()["last-modified"].to_str().expect("a date").to_owned();
+    assert_eq!(server.get("/assets/photo", &[("if-modified-since", &modified)]).await.status(), 304);
     let long_ago = [("if-modified-since", "Sat, 01 Jan 2000 00:00:00 GMT")];
     assert_eq!(server.get("/assets/photo", &long_ago).await.status(), 200);
     server.upload(json!({ "path": "photo" }), ROCKET).await;
     assert_eq!(
-        server
-            .get("/assets/photo", &[("if-none-match", &etag)])
-            .await
-            .status(),
+        server.get("/assets/photo", &[("if-none-match", &etag)]).await.status(),
         200,
         "it is another one now"
     );
@@ -114,42 +78,22 @@ async fn parts_are_sent_as_asked() {
     ] {
         let response = server.get("/assets/photo", &[("range", &range)]).await;
         assert_eq!(response.status(), 206, "{range}");
-        assert_eq!(
-            response.headers()["content-range"],
-            format!("bytes {from}-{to}/{size}"),
-            "{range}"
-        );
-        assert_eq!(
-            response.bytes().await.expect("bytes"),
-            HOPPER[from..=to],
-            "{range}"
-        );
+        assert_eq!(response.headers()["content-range"], format!("bytes {from}-{to}/{size}"), "{range}");
+        assert_eq!(response.bytes().await.expect("bytes"), HOPPER[from..=to], "{range}");
     }
-    for range in [
-        format!("bytes={size}-"),
-        "bytes=9-2".to_owned(),
-        "bytes=x".to_owned(),
-        "bytes=-0".to_owned(),
-    ] {
+    for range in
+        [format!("bytes={size}-"), "bytes=9-2".to_owned(), "bytes=x".to_owned(), "bytes=-0".to_owned()]
+    {
         let response = server.get("/assets/photo", &[("range", &range)]).await;
         assert_eq!(response.status(), 416, "{range}");
         assert_eq!(response.headers()["content-range"], format!("bytes */{size}"));
     }
-    assert_eq!(
-        server
-            .get("/assets/photo", &[("range", "lines=1-2")])
-            .await
-            .status(),
-        200,
-        "another unit"
-    );
+    assert_eq!(server.get("/assets/photo", &[("range", "lines=1-2")]).await.status(), 200, "another unit");
     let fresh = [("range", "bytes=0-9"), ("if-range", etag.as_str())];
     assert_eq!(server.get("/assets/photo", &fresh).await.status(), 206);
     let stale = [("range", "bytes=0-9"), ("if-range", "\"other\"")];
     assert_eq!(server.get("/assets/photo", &stale).await.status(), 200);
-    let head = server
-        .send(Method::HEAD, "/assets/photo", &[("range", "bytes=0-9")], b"")
-        .await;
+    let head = server.send(Method::HEAD, "/assets/photo", &[("range", "bytes=0-9")], b"").await;
     assert_eq!(
         (head.status().as_u16(), &head.headers()["content-length"]),
         (200, &size.to_string().parse().expect("a value"))
@@ -160,23 +104,13 @@ async fn parts_are_sent_as_asked() {
 async fn several_parts_come_in_one_answer() {
     let server = TestServer::start().await;
     server.upload(json!({ "path": "photo" }), HOPPER).await;
-    let response = server
-        .get("/assets/photo", &[("range", "bytes=0-3, 10-19")])
-        .await;
+    let response = server.get("/assets/photo", &[("range", "bytes=0-3, 10-19")]).await;
     assert_eq!(response.status(), 206);
-    let content_type = response.headers()["content-type"]
-        .to_str()
-        .expect("a text")
-        .to_owned();
-    let length: usize = response.headers()["content-length"]
-        .to_str()
-        .expect("a text")
-        .parse()
-        .expect("a number");
-    let boundary = content_type
-        .strip_prefix("multipart/byteranges; boundary=")
-        .expect("a boundary")
-        .to_owned();
+    let content_type = response.headers()["content-type"].to_str().expect("a text").to_owned();
+    let length: usize =
+        response.headers()["content-length"].to_str().expect("a text").parse().expect("a number");
+    let boundary =
+        content_type.strip_prefix("multipart/byteranges; boundary=").expect("a boundary").to_owned();
     let body = response.bytes().await.expect("bytes");
     assert_eq!(body.len(), length);
     let part = |from: usize, to: usize| {
@@ -189,12 +123,8 @@ async fn several_parts_come_in_one_answer() {
     let end = format!("\r\n--{boundary}--\r\n");
     assert_eq!(body, [part(0, 3), part(10, 19), end.into_bytes()].concat());
     let many: String = (0..40).map(|n| format!("{}-{},", n * 10, n * 10 + 1)).collect();
-    let response = server
-        .get(
-            "/assets/photo",
-            &[("range", &format!("bytes={}", many.trim_end_matches(',')))],
-        )
-        .await;
+    let response =
+        server.get("/assets/photo", &[("range", &format!("bytes={}", many.trim_end_matches(',')))]).await;
     assert_eq!(response.status(), 200, "too many parts are not worth it");
 }
 
@@ -203,16 +133,9 @@ async fn large_files_are_streamed_whole_and_in_parts() {
     let server = TestServer::start().await;
     let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
     server.upload(json!({ "path": "large" }), &bytes).await;
-    let whole = server
-        .get("/assets/large", &[])
-        .await
-        .bytes()
-        .await
-        .expect("bytes");
+    let whole = server.get("/assets/large", &[]).await.bytes().await.expect("bytes");
     assert!(whole == bytes, "12 MB as they were sent");
-    let part = server
-        .get("/assets/large", &[("range", "bytes=1000000-9000000")])
-        .await;
+    let part = server.get("/assets/large", &[("range", "bytes=1000000-9000000")]).await;
     assert!(part.bytes().await.expect("bytes") == bytes[1_000_000..=9_000_000]);
 }
 
@@ -231,29 +154,17 @@ async fn what_could_run_script_is_sandboxed() {
         ("a.pdf", "application/pdf", "%PDF-1.4", false),
         ("a.txt", "text/plain", "hello", false),
     ] {
-        server
-            .upload(
-                json!({ "path": path, "contentType": content_type }),
-                body.as_bytes(),
-            )
-            .await;
+        server.upload(json!({ "path": path, "contentType": content_type }), body.as_bytes()).await;
         let response = server.get(&format!("/assets/{path}"), &[]).await;
         assert!(
-            response.headers()["content-type"]
-                .to_str()
-                .expect("a text")
-                .starts_with(content_type),
+            response.headers()["content-type"].to_str().expect("a text").starts_with(content_type),
             "{path}"
         );
         let policy = response
             .headers()
             .get("content-security-policy")
             .map(|policy| policy.to_str().expect("a text").to_owned());
-        assert_eq!(
-            policy.is_some_and(|policy| policy.contains("sandbox")),
-            sandboxed,
-            "{path}"
-        );
+        assert_eq!(policy.is_some_and(|policy| policy.contains("sandbox")), sandboxed, "{path}");
     }
 }
 
@@ -261,36 +172,23 @@ async fn what_could_run_script_is_sandboxed() {
 async fn any_page_may_read_public_bytes() {
     let server = TestServer::start().await;
     server.upload(json!({ "path": "photo" }), HOPPER).await;
-    let response = server
-        .get("/assets/photo", &[("origin", "https://elsewhere.example")])
-        .await;
+    let response = server.get("/assets/photo", &[("origin", "https://elsewhere.example")]).await;
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
-    let intent = server
-        .start_upload(json!({ "path": "other", "contentType": "image/jpeg" }))
-        .await;
+    let intent = server.start_upload(json!({ "path": "other", "contentType": "image/jpeg" })).await;
     let preflight = [
         ("origin", "https://elsewhere.example"),
         ("access-control-request-method", "PUT"),
         ("access-control-request-headers", "content-type"),
     ];
-    let response = server
-        .send(Method::OPTIONS, text(&intent["target"]["url"]), &preflight, b"")
-        .await;
+    let response = server.send(Method::OPTIONS, text(&intent["target"]["url"]), &preflight, b"").await;
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
-    assert!(
-        response.headers()["access-control-allow-methods"]
-            .to_str()
-            .expect("a text")
-            .contains("PUT")
-    );
+    assert!(response.headers()["access-control-allow-methods"].to_str().expect("a text").contains("PUT"));
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let server = TestServer::start().await;
-    let draft = server
-        .upload(json!({ "path": "draft", "publish": false }), HOPPER)
-        .await;
+    let draft = server.upload(json!({ "path": "draft", "publish": false }), HOPPER).await;
     for url in [
         "/assets/nowhere",
         "/assets/draft",
@@ -304,16 +202,8 @@ async fn what_is_not_there_is_not_found() {
         let response = server.get(url, &[]).await;
         assert_eq!(response.status(), 404, "{url}");
     }
-    let problem: Value = server
-        .get("/assets/nowhere", &[])
-        .await
-        .json()
-        .await
-        .expect("JSON");
-    assert_eq!(
-        (&problem["code"], &problem["status"]),
-        (&json!("NOT_FOUND"), &json!(404))
-    );
+    let problem: Value = server.get("/assets/nowhere", &[]).await.json().await.expect("JSON");
+    assert_eq!((&problem["code"], &problem["status"]), (&json!("NOT_FOUND"), &json!(404)));
     let private = server.get(text(&draft["version"]["url"]), &[]).await;
     assert_eq!(
         private.headers()["cache-control"],
@@ -321,11 +211,7 @@ async fn what_is_not_there_is_not_found() {
         "an admin sees drafts"
     );
     server.upload(json!({ "path": "v/version_x" }), ROCKET).await;
-    assert_eq!(
-        server.get("/assets/v/version_x", &[]).await.status(),
-        200,
-        "a folder may be called v"
-    );
+    assert_eq!(server.get("/assets/v/version_x", &[]).await.status(), 200, "a folder may be called v");
 }
 
 #[tokio::test]
@@ -344,9 +230,6 @@ async fn bytes_that_are_gone_from_the_disk_are_told_and_hurt_no_other() {
     assert_eq!(response.status(), 503);
     let problem: Value = response.json().await.expect("JSON");
     assert_eq!(problem["code"], "STORAGE_UNAVAILABLE");
-    assert!(
-        !problem["detail"].as_str().expect("a text").contains('/'),
-        "no path of the server's: {problem}"
-    );
+    assert!(!problem["detail"].as_str().expect("a text").contains('/'), "no path of the server's: {problem}");
     assert_eq!(server.get("/assets/kept", &[]).await.status(), 200);
 }

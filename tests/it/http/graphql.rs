@@ -10,39 +10,23 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 #[tokio::test]
 async fn a_browser_gets_the_explorer_and_all_that_it_loads_from_here() {
     let server = TestServer::start().await;
-    let page = server
-        .get("/graphql", &[("accept", "text/html,application/xhtml+xml")])
-        .await;
+    let page = server.get("/graphql", &[("accept", "text/html,application/xhtml+xml")]).await;
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
     assert!(
-        page.headers()["content-security-policy"]
-            .to_str()
-            .expect("a text")
-            .starts_with("default-src 'self'")
+        page.headers()["content-security-policy"].to_str().expect("a text").starts_with("default-src 'self'")
     );
     let page = page.text().await.expect("a text");
-    let loaded: Vec<&str> = page
-        .split('"')
-        .filter(|part| part.starts_with("/explorer/"))
-        .collect();
+    let loaded: Vec<&str> = page.split('"').filter(|part| part.starts_with("/explorer/")).collect();
     assert_eq!(loaded.len(), 2, "{page}");
-    for url in loaded
-        .into_iter()
-        .chain(["/explorer/worker.js", "/explorer/LICENSES.txt"])
-    {
+    for url in loaded.into_iter().chain(["/explorer/worker.js", "/explorer/LICENSES.txt"]) {
         let response = server.get(url, &[]).await;
         assert_eq!(response.status(), 200, "{url}");
         assert_eq!(response.headers()["content-encoding"], "gzip");
-        assert!(
-            response.bytes().await.expect("bytes").starts_with(&[0x1f, 0x8b]),
-            "{url}"
-        );
+        assert!(response.bytes().await.expect("bytes").starts_with(&[0x1f, 0x8b]), "{url}");
     }
     assert_eq!(server.get("/explorer/nothing", &[]).await.status(), 404);
-    let no_redirects = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .expect("a client");
+    let no_redirects =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
     let root = no_redirects.get(server.url("/")).send().await.expect("an answer");
     assert_eq!(root.headers()["location"], "/graphql");
 }
@@ -62,13 +46,7 @@ async fn a_get_queries_and_never_writes() {
         (405, &"POST".parse().expect("a value"))
     );
     let cross_site = [("sec-fetch-site", "cross-site")];
-    assert_eq!(
-        server
-            .get("/graphql?query=%7B__typename%7D", &cross_site)
-            .await
-            .status(),
-        403
-    );
+    assert_eq!(server.get("/graphql?query=%7B__typename%7D", &cross_site).await.status(), 403);
     assert!(server.history().await.is_empty());
 }
 
@@ -76,14 +54,9 @@ async fn a_get_queries_and_never_writes() {
 async fn what_a_browser_sends_without_asking_is_refused() {
     let server = TestServer::start().await;
     let body = br#"{"query":"mutation{createFolder(input:{path:\"a\"}){created}}"}"#;
-    for content_type in [
-        "text/plain",
-        "application/x-www-form-urlencoded",
-        "multipart/form-data; boundary=x",
-    ] {
-        let response = server
-            .send(Method::POST, "/graphql", &[("content-type", content_type)], body)
-            .await;
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+    {
+        let response = server.send(Method::POST, "/graphql", &[("content-type", content_type)], body).await;
         assert_eq!(response.status(), 415, "{content_type}");
     }
     let preflight = |origin| {
@@ -93,36 +66,16 @@ async fn what_a_browser_sends_without_asking_is_refused() {
             ("access-control-request-headers", "content-type"),
         ]
     };
-    let evil = server
-        .send(
-            Method::OPTIONS,
-            "/graphql",
-            &preflight("https://evil.example"),
-            b"",
-        )
-        .await;
+    let evil = server.send(Method::OPTIONS, "/graphql", &preflight("https://evil.example"), b"").await;
     assert!(evil.headers().get("access-control-allow-origin").is_none());
-    let local = server
-        .send(
-            Method::OPTIONS,
-            "/graphql",
-            &preflight("http://localhost:5173"),
-            b"",
-        )
-        .await;
+    let local = server.send(Method::OPTIONS, "/graphql", &preflight("http://localhost:5173"), b"").await;
     assert_eq!(
         local.headers()["access-control-allow-origin"],
         "http://localhost:5173",
         "a front end in development"
     );
-    let rebound = server
-        .send(Method::POST, "/graphql", &[JSON, ("host", "evil.example")], body)
-        .await;
-    assert_eq!(
-        rebound.status(),
-        403,
-        "a name that somebody points at this machine"
-    );
+    let rebound = server.send(Method::POST, "/graphql", &[JSON, ("host", "evil.example")], body).await;
+    assert_eq!(rebound.status(), 403, "a name that somebody points at this machine");
     assert!(server.history().await.is_empty());
 }
 
@@ -131,35 +84,23 @@ async fn documents_that_would_cost_too_much_are_refused_at_once() {
     let server = TestServer::start().await;
     let mut bomb = String::from("{ ...f0 }");
     for level in 0..7 {
-        bomb += &format!(
-            " fragment f{level} on Query {{ {} }}",
-            format!("...f{} ", level + 1).repeat(10)
-        );
+        bomb += &format!(" fragment f{level} on Query {{ {} }}", format!("...f{} ", level + 1).repeat(10));
     }
     bomb += " fragment f7 on Query { __typename }";
-    for query in [
-        bomb,
-        "{a".repeat(5_000),
-        format!("{{ {} }}", "a: __typename ".repeat(200)),
-        " ".repeat(70_000),
-    ] {
+    for query in
+        [bomb, "{a".repeat(5_000), format!("{{ {} }}", "a: __typename ".repeat(200)), " ".repeat(70_000)]
+    {
         server
             .refuses(
                 &query,
                 json!({}),
-                if query.starts_with("{a{a") {
-                    "GRAPHQL_PARSE_FAILED"
-                } else {
-                    "GRAPHQL_VALIDATION_FAILED"
-                },
+                if query.starts_with("{a{a") { "GRAPHQL_PARSE_FAILED" } else { "GRAPHQL_VALIDATION_FAILED" },
                 None,
             )
             .await;
     }
     let long = format!(r#"{{"query":"{{__typename}}","x":"{}"}}"#, "y".repeat(2 << 20));
-    let response = server
-        .send(Method::POST, "/graphql", &[JSON], long.as_bytes())
-        .await;
+    let response = server.send(Method::POST, "/graphql", &[JSON], long.as_bytes()).await;
     assert_eq!(response.status(), 413);
 }
 
@@ -172,10 +113,7 @@ async fn a_field_that_is_selected_twice_runs_once() {
     } fragment F on Mutation {
         m: createFolder(input: { titled: { parent: { path: \"\" }, title: \"once\" } }) { folder { path } } }";
     let answer = server.gql(query, json!({})).await;
-    assert_eq!(
-        answer,
-        json!({ "m": { "created": true, "folder": { "path": "once" } } })
-    );
+    assert_eq!(answer, json!({ "m": { "created": true, "folder": { "path": "once" } } }));
     assert_eq!(server.history().await.len(), 1);
 }
 
@@ -187,34 +125,18 @@ async fn answers_to_requests_that_cannot_be_read_say_what_is_wrong() {
         ("[]", "batches"),
         ("{}", "query is missing"),
         (r#"{"query":1}"#, "query has to be a string"),
-        (
-            r#"{"query":"{a}","variables":[]}"#,
-            "variables has to be an object",
-        ),
-        (
-            r#"{"query":"{a}","operationName":1}"#,
-            "operationName has to be a string",
-        ),
+        (r#"{"query":"{a}","variables":[]}"#, "variables has to be an object"),
+        (r#"{"query":"{a}","operationName":1}"#, "operationName has to be a string"),
     ] {
-        let response = server
-            .send(Method::POST, "/graphql", &[JSON], body.as_bytes())
-            .await;
+        let response = server.send(Method::POST, "/graphql", &[JSON], body.as_bytes()).await;
         assert_eq!(response.status(), 400, "{body}");
         let answer: Value = response.json().await.expect("JSON");
         assert!(
-            answer["errors"][0]["message"]
-                .as_str()
-                .is_some_and(|message| message.contains(said)),
+            answer["errors"][0]["message"].as_str().is_some_and(|message| message.contains(said)),
             "{body}: {answer}"
         );
         assert!(answer.get("data").is_none());
     }
     let subscription = r#"{"query":"subscription { changes { cursor } }"}"#;
-    assert_eq!(
-        server
-            .send(Method::POST, "/graphql", &[JSON], subscription.as_bytes())
-            .await
-            .status(),
-        405
-    );
+    assert_eq!(server.send(Method::POST, "/graphql", &[JSON], subscription.as_bytes()).await.status(), 405);
 }

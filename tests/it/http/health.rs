@@ -17,21 +17,10 @@ async fn a_server_tells_whether_it_lives_and_whether_it_can_serve() {
     std::fs::remove_dir_all(server.data().join("staging")).expect("removed");
     let ready = server.get("/readyz", &[]).await;
     assert_eq!(ready.status(), 503);
-    assert_eq!(
-        ready.json::<Value>().await.expect("JSON")["storage"],
-        "unavailable"
-    );
-    assert_eq!(
-        server.get("/healthz", &[]).await.status(),
-        200,
-        "it lives all the same"
-    );
+    assert_eq!(ready.json::<Value>().await.expect("JSON")["storage"], "unavailable");
+    assert_eq!(server.get("/healthz", &[]).await.status(), 200, "it lives all the same");
     std::fs::create_dir(server.data().join("staging")).expect("made");
-    assert_eq!(
-        server.get("/readyz", &[]).await.status(),
-        200,
-        "it recovers by itself"
-    );
+    assert_eq!(server.get("/readyz", &[]).await.status(), 200, "it recovers by itself");
 }
 
 #[tokio::test]
@@ -42,11 +31,5 @@ async fn unknown_routes_and_methods_are_refused_readably() {
         (response.status().as_u16(), &response.headers()["content-type"]),
         (404, &"application/problem+json".parse().expect("a value"))
     );
-    assert_eq!(
-        server
-            .send(reqwest::Method::DELETE, "/assets/x", &[], b"")
-            .await
-            .status(),
-        405
-    );
+    assert_eq!(server.send(reqwest::Method::DELETE, "/assets/x", &[], b"").await.status(), 405);
 }

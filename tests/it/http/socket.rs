@@ -9,9 +9,7 @@ async fn the_older_protocol_is_spoken() {
     let server = TestServer::start().await;
     let mut socket = Socket::connect(&server.address, "graphql-ws").await;
     let start = |id: &str, query: &str| json!({ "type": "start", "id": id, "payload": { "query": query } });
-    socket
-        .send(start("1", "subscription { changes { changes { path } } }"))
-        .await;
+    socket.send(start("1", "subscription { changes { changes { path } } }")).await;
     socket.send(start("2", "{ viewer { role } }")).await;
     let data = socket.next().await;
     assert_eq!(
@@ -19,12 +17,7 @@ async fn the_older_protocol_is_spoken() {
         json!({ "type": "data", "id": "2", "payload": { "data": { "viewer": { "role": "ADMIN" } } } })
     );
     assert_eq!(socket.next().await, json!({ "type": "complete", "id": "2" }));
-    server
-        .gql(
-            "mutation { createFolder(input: { path: \"a\" }) { created } }",
-            json!({}),
-        )
-        .await;
+    server.gql("mutation { createFolder(input: { path: \"a\" }) { created } }", json!({})).await;
     let event = socket.next().await;
     assert_eq!(
         (&event["type"], &event["payload"]["data"]["changes"]["changes"]),
@@ -44,14 +37,8 @@ async fn pages_of_other_origins_are_kept_out() {
     };
     let refused = open("https://evil.example").await.err().expect("refused");
     assert!(refused.contains("403"), "{refused}");
-    assert!(
-        open(&format!("http://{}", server.address)).await.is_ok(),
-        "our own page"
-    );
-    assert!(
-        open("http://localhost:5173").await.is_ok(),
-        "a front end in development"
-    );
+    assert!(open(&format!("http://{}", server.address)).await.is_ok(), "our own page");
+    assert!(open("http://localhost:5173").await.is_ok(), "a front end in development");
 }
 
 #[tokio::test]
@@ -63,31 +50,20 @@ async fn one_connection_has_a_bounded_number_of_operations() {
         socket.subscribe(&id.to_string(), quiet, json!({})).await;
     }
     let refused = socket.next().await;
-    assert_eq!(
-        (&refused["type"], &refused["id"]),
-        (&json!("error"), &json!("1000"))
-    );
+    assert_eq!((&refused["type"], &refused["id"]), (&json!("error"), &json!("1000")));
     assert_eq!(refused["payload"][0]["extensions"]["code"], "RATE_LIMITED");
     socket.send(json!({ "type": "complete", "id": "7" })).await;
     socket.subscribe("again", "{ viewer { role } }", json!({})).await;
-    assert_eq!(
-        socket.event().await["viewer"]["role"],
-        "ADMIN",
-        "there is room again"
-    );
+    assert_eq!(socket.event().await["viewer"]["role"], "ADMIN", "there is room again");
 }
 
 #[tokio::test]
 async fn a_slow_operation_holds_up_no_other_on_its_socket() {
     let server = TestServer::start().await;
     let mut socket = server.socket().await;
-    socket
-        .subscribe("quiet", "subscription { changes { cursor } }", json!({}))
-        .await;
+    socket.subscribe("quiet", "subscription { changes { cursor } }", json!({})).await;
     for id in 0..200 {
-        socket
-            .subscribe(&format!("q{id}"), "{ headCursor }", json!({}))
-            .await;
+        socket.subscribe(&format!("q{id}"), "{ headCursor }", json!({})).await;
     }
     let mut completed = 0;
     while completed < 200 {
@@ -100,9 +76,7 @@ async fn a_slow_operation_holds_up_no_other_on_its_socket() {
 async fn subscribers_are_told_to_go_when_the_server_stops() {
     let server = TestServer::start().await;
     let mut socket = server.socket().await;
-    socket
-        .subscribe("1", "subscription { changes { cursor } }", Value::Null)
-        .await;
+    socket.subscribe("1", "subscription { changes { cursor } }", Value::Null).await;
     server.app.close(std::time::Duration::from_secs(5)).await;
     assert_eq!(socket.close_code().await, 1001);
 }

@@ -35,14 +35,7 @@ pub struct TestServer {
 impl TestServer {
     /// A server in dev mode: everyone is admin.
     pub async fn start() -> Self {
-        Self::with(
-            Flags {
-                dev: true,
-                ..Flags::default()
-            },
-            "",
-        )
-        .await
+        Self::with(Flags { dev: true, ..Flags::default() }, "").await
     }
 
     /// A server with settings of its own: flags, and a settings file.
@@ -75,21 +68,11 @@ impl TestServer {
         let address = listener.local_addr().expect("an address").to_string();
         let clock = Clock::system();
         let public_url = format!("http://{address}");
-        let app = App::open(config, public_url.clone(), clock.clone())
-            .await
-            .expect("a library");
+        let app = App::open(config, public_url.clone(), clock.clone()).await.expect("a library");
         let auth = Auth::open(app.config(), &public_url).expect("a token");
         let routes = router(Server::new(app.clone(), auth));
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self {
-            app,
-            clock,
-            address,
-            client: Client::new(),
-            folder,
-            token: None,
-            database,
-        }
+        Self { app, clock, address, client: Client::new(), folder, token: None, database }
     }
 
     /// The path of the library's folder.
@@ -104,11 +87,7 @@ impl TestServer {
 
     /// A request to a path or an absolute URL.
     pub async fn send(&self, method: Method, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
-        let url = if url.starts_with("http") {
-            url.to_owned()
-        } else {
-            self.url(url)
-        };
+        let url = if url.starts_with("http") { url.to_owned() } else { self.url(url) };
         let mut request = self.client.request(method, url).body(body.to_vec());
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -127,13 +106,7 @@ impl TestServer {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        request
-            .send()
-            .await
-            .expect("an answer")
-            .json()
-            .await
-            .expect("JSON")
+        request.send().await.expect("an answer").json().await.expect("JSON")
     }
 
     /// The data of a GraphQL request that has no errors.
@@ -156,10 +129,7 @@ impl TestServer {
         let error = self.error(query, variables.clone()).await;
         assert_eq!(error["extensions"]["code"], code, "{query} {variables}: {error}");
         if let Some(field) = field {
-            assert_eq!(
-                error["extensions"]["field"], field,
-                "{query} {variables}: {error}"
-            );
+            assert_eq!(error["extensions"]["field"], field, "{query} {variables}: {error}");
         }
         error
     }
@@ -174,22 +144,14 @@ impl TestServer {
     /// Sends bytes to the target of an intent, exactly as it says.
     pub async fn send_bytes(&self, intent: &Value, bytes: &[u8]) -> Response {
         let target = &intent["target"];
-        let method: Method = target["method"]
-            .as_str()
-            .expect("a method")
-            .parse()
-            .expect("a method");
+        let method: Method = target["method"].as_str().expect("a method").parse().expect("a method");
         let headers = target["headers"].as_array().expect("headers").iter();
         let headers: Vec<_> = headers
             .map(|header| {
-                (
-                    header["name"].as_str().expect("a name"),
-                    header["value"].as_str().expect("a value"),
-                )
+                (header["name"].as_str().expect("a name"), header["value"].as_str().expect("a value"))
             })
             .collect();
-        self.send(method, target["url"].as_str().expect("a URL"), &headers, bytes)
-            .await
+        self.send(method, target["url"].as_str().expect("a URL"), &headers, bytes).await
     }
 
     /// Finishes an upload; answers the payload.
@@ -201,12 +163,7 @@ impl TestServer {
     pub async fn upload(&self, input: Value, bytes: &[u8]) -> Value {
         let intent = self.start_upload(input).await;
         let response = self.send_bytes(&intent, bytes).await;
-        assert_eq!(
-            response.status(),
-            StatusCode::OK,
-            "{}",
-            response.text().await.expect("a text")
-        );
+        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.expect("a text"));
         self.finish_upload(&intent).await
     }
 
@@ -229,10 +186,7 @@ impl TestServer {
     /// Types and paths of the entries, to compare with.
     pub async fn history(&self) -> Vec<String> {
         let entries = self.changelog(200).await;
-        entries
-            .iter()
-            .map(|entry| format!("{} {}", text(&entry["type"]), text(&entry["path"])))
-            .collect()
+        entries.iter().map(|entry| format!("{} {}", text(&entry["type"]), text(&entry["path"]))).collect()
     }
 
     /// Files in the store, by their place in the data folder.
@@ -271,10 +225,7 @@ pub fn text(value: &Value) -> &str {
 /// SHA-256 in lower-case hex.
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A database on the PostgreSQL server that `VELLUM_TEST_POSTGRES_URL` names; without it tests use SQLite.
@@ -287,17 +238,11 @@ struct PostgresDatabase {
 impl PostgresDatabase {
     async fn create() -> Option<Self> {
         static ADMIN_URL: OnceLock<Option<String>> = OnceLock::new();
-        let admin_url = ADMIN_URL
-            .get_or_init(|| std::env::var("VELLUM_TEST_POSTGRES_URL").ok())
-            .clone()?;
+        let admin_url = ADMIN_URL.get_or_init(|| std::env::var("VELLUM_TEST_POSTGRES_URL").ok()).clone()?;
         let name = format!("vellum_test_{}", uuid::Uuid::new_v4().simple());
         execute(&admin_url, &format!("CREATE DATABASE {name}")).await;
         let (server, _) = admin_url.rsplit_once('/').expect("postgres://server/database");
-        Some(Self {
-            url: format!("{server}/{name}"),
-            admin_url,
-            name,
-        })
+        Some(Self { url: format!("{server}/{name}"), admin_url, name })
     }
 }
 
@@ -306,10 +251,8 @@ impl Drop for PostgresDatabase {
         let (admin_url, name) = (self.admin_url.clone(), self.name.clone());
         // A runtime of its own: the test's is going down.
         let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(execute(&admin_url, &format!("DROP DATABASE {name} WITH (FORCE)")));
         });
         let _ = dropping.join();
@@ -319,9 +262,6 @@ impl Drop for PostgresDatabase {
 async fn execute(url: &str, sql: &str) {
     use sea_orm::ConnectionTrait as _;
     let connection = sea_orm::Database::connect(url).await.expect("PostgreSQL answers");
-    connection
-        .execute_unprepared(sql)
-        .await
-        .expect("the statement runs");
+    connection.execute_unprepared(sql).await.expect("the statement runs");
     connection.close().await.expect("closes");
 }

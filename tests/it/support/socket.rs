@@ -30,16 +30,10 @@ impl Socket {
         protocol: &'static str,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, String> {
-        let mut request = format!("ws://{address}/graphql")
-            .into_client_request()
-            .expect("a request");
-        request
-            .headers_mut()
-            .insert("sec-websocket-protocol", HeaderValue::from_static(protocol));
+        let mut request = format!("ws://{address}/graphql").into_client_request().expect("a request");
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(protocol));
         for (name, value) in headers {
-            request
-                .headers_mut()
-                .insert(*name, HeaderValue::from_str(value).expect("a value"));
+            request.headers_mut().insert(*name, HeaderValue::from_str(value).expect("a value"));
         }
         match connect_async(request).await {
             Ok((socket, _)) => Ok(Self(socket)),
@@ -48,10 +42,7 @@ impl Socket {
     }
 
     pub async fn send(&mut self, message: Value) {
-        self.0
-            .send(Message::text(message.to_string()))
-            .await
-            .expect("it is sent");
+        self.0.send(Message::text(message.to_string())).await.expect("it is sent");
     }
 
     pub async fn subscribe(&mut self, id: &str, query: &str, variables: Value) {
@@ -63,9 +54,7 @@ impl Socket {
 
     /// The next message; keep-alives are passed over.
     pub async fn next(&mut self) -> Value {
-        self.message()
-            .await
-            .unwrap_or_else(|code| panic!("closed with {code}"))
+        self.message().await.unwrap_or_else(|code| panic!("closed with {code}"))
     }
 
     /// The data of the next event.
@@ -87,9 +76,7 @@ impl Socket {
 
     async fn message(&mut self) -> Result<Value, u16> {
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.0.next())
-                .await
-                .expect("a message in time");
+            let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a message in time");
             match message {
                 Some(Ok(Message::Text(text))) => {
                     let message: Value = serde_json::from_str(&text).expect("JSON");
