@@ -4,6 +4,8 @@
 //! - [`domain`] is what the product does.
 //! - [`app`] opens the library; [`feed`] is its changelog, [`blob`] its bytes, [`config`] its settings.
 
+#![warn(missing_docs)]
+
 pub mod app;
 pub mod blob;
 pub mod cli;

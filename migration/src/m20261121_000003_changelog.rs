@@ -133,7 +133,7 @@ async fn head(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
 }
 
 async fn root(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
-    let system = sea_orm_migration::sea_orm::JsonValue::from_iter([("kind", "SYSTEM"), ("id", "vellum")]);
+    let system = sea_orm::JsonValue::from_iter([("kind", "SYSTEM"), ("id", "vellum")]);
     let row = Query::insert()
         .into_table(Folders::Table)
         .columns([
@@ -163,6 +163,7 @@ async fn root(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
 }
 
 /// Milliseconds since the Unix epoch, of the moment at which the library is made.
+#[expect(clippy::disallowed_methods, reason = "there is no library yet to ask for its clock")]
 fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     since.as_secs().cast_signed() * 1000 + i64::from(since.subsec_millis())

@@ -14,7 +14,7 @@ use crate::config::{Config, Flags, LogFormat};
 
 /// A versioned asset server: stable references, every version kept, one changelog, over GraphQL.
 ///
-/// Each setting may stand in a file (--config), in the environment (VELLUM_LISTEN, VELLUM_DATA_DIR …) or in a
+/// Each setting may stand in a file (--config), in the environment (`VELLUM_LISTEN`, `VELLUM_DATA_DIR` …) or in a
 /// flag; the later wins.
 #[derive(Parser)]
 #[command(version, about)]
@@ -49,11 +49,15 @@ pub fn run() -> ExitCode {
     match start(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The one place that writes to the terminal: there may be no log yet.
-            eprintln!("vellum: {error:#}");
+            complain(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+#[expect(clippy::print_stderr, reason = "there may be no log yet")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("vellum: {error:#}");
 }
 
 fn start(command: Command) -> anyhow::Result<()> {

@@ -369,7 +369,9 @@ async fn free_name(conn: &impl ConnectionTrait, parent: FolderId, slug: &str) ->
     if !taken.contains(slug) {
         return Ok(slug.to_owned());
     }
-    let free = (2..).map(|number| format!("{slug}-{number}")).find(|name| !taken.contains(name));
+    // One candidate more than there are names in the way.
+    let mut candidates = (2..taken.len() + 3).map(|number| format!("{slug}-{number}"));
+    let free = candidates.find(|name| !taken.contains(name));
     free.ok_or_else(|| Error::internal("ran out of numbers"))
 }
 
@@ -499,7 +501,7 @@ async fn rewrite_below(conn: &impl ConnectionTrait, from: &TreePath, to: &TreePa
     let tail_start = i32::try_from(from.as_str().chars().count() + 1).unwrap_or(i32::MAX);
     let tail = Func::cust("substr").arg(folder::Column::Path.into_simple_expr()).arg(Expr::value(tail_start));
     let new_path =
-        Expr::value(to.as_str()).binary(sea_orm::sea_query::BinOper::Custom("||".into()), Expr::expr(tail));
+        Expr::value(to.as_str()).binary(sea_orm::sea_query::BinOper::Custom("||"), Expr::expr(tail));
     let rewrite = Query::update()
         .table(folder::Entity)
         .value(folder::Column::Path, new_path)

@@ -329,7 +329,9 @@ pub async fn sweep(app: &App) -> Result<usize> {
     let ids: Vec<UploadIntentId> = due.iter().map(|intent| intent.id).collect();
     if !ids.is_empty() {
         expire(app, ids.clone()).await?;
-        ids.iter().for_each(|id| app.announce(*id));
+        for id in &ids {
+            app.announce(*id);
+        }
     }
     remove_stale_staging(app).await?;
     let mut swept = Vec::with_capacity(ids.len());

@@ -368,7 +368,6 @@ impl AssetQuery {
     }
 
     /// Every asset across the whole tree.
-    #[expect(clippy::too_many_arguments, reason = "a connection has four arguments of its own")]
     async fn assets(
         &self,
         ctx: &Context<'_>,

@@ -327,7 +327,7 @@ pub struct ChangeSubscription;
 impl ChangeSubscription {
     /// The changelog as it happens. With after: first all that was missed since, then live, with no gap and no
     /// repeat at the seam. Without: from now on. A cursor older than the log keeps ends the subscription with
-    /// code CURSOR_EXPIRED; read a snapshot and start from headCursor.
+    /// code `CURSOR_EXPIRED`; read a snapshot and start from headCursor.
     async fn changes(
         &self,
         ctx: &Context<'_>,

@@ -101,8 +101,11 @@ impl Documents {
             OperationType::Subscription => OperationKind::Subscription,
         };
         let variables = self.coerce(operation, params)?;
-        let executable =
-            document.executable_for(operation.name.as_ref().map(|name| name.as_str()), kind, &variables);
+        let executable = document.executable_for(
+            operation.name.as_ref().map(apollo_compiler::Name::as_str),
+            kind,
+            &variables,
+        );
         let mut request = async_graphql::Request::new(String::new()).variables(variables);
         request.set_parsed_query(executable);
         Ok(Operation { kind, request })
@@ -228,19 +231,12 @@ impl Flattened<'_> {
     fn add(&mut self, field: &Positioned<Field>) {
         let key = field.node.response_key();
         let same = self.fields.iter_mut().find(|other| other.node.response_key().node == key.node);
-        match same {
-            Some(same) => {
-                same.node
-                    .selection_set
-                    .node
-                    .items
-                    .extend(field.node.selection_set.node.items.iter().cloned());
-            }
-            None => {
-                let mut field = field.clone();
-                field.node.directives.clear();
-                self.fields.push(field);
-            }
+        if let Some(same) = same {
+            same.node.selection_set.node.items.extend(field.node.selection_set.node.items.iter().cloned());
+        } else {
+            let mut field = field.clone();
+            field.node.directives.clear();
+            self.fields.push(field);
         }
     }
 
@@ -267,7 +263,7 @@ impl Flattened<'_> {
 mod tests {
     use super::*;
 
-    fn prepare(query: &str, variables: serde_json::Value) -> Result<Operation, Vec<serde_json::Value>> {
+    fn prepare(query: &str, variables: &serde_json::Value) -> Result<Operation, Vec<serde_json::Value>> {
         let documents = Documents::new(&super::super::sdl());
         let variables = variables.as_object().cloned();
         let params = Params { query: query.to_owned(), variables, operation_name: None };
@@ -283,7 +279,7 @@ mod tests {
             ("query($p: String!) { asset(path: $p) { id } }", json!({}), "BAD_USER_INPUT"),
             ("query($p: String!) { asset(path: $p) { id } }", json!({"p": 1}), "BAD_USER_INPUT"),
         ] {
-            let errors = prepare(query, variables).err().expect(query);
+            let errors = prepare(query, &variables).err().expect(query);
             assert_eq!(errors[0]["extensions"]["code"], code, "{query}");
         }
     }

@@ -130,7 +130,7 @@ async fn send(
             let multipart = Multipart::new(&file, ranges);
             headers.insert(header::CONTENT_TYPE, value(&multipart.content_type()));
             let length = multipart.length();
-            (StatusCode::PARTIAL_CONTENT, length, multipart.body(file.clone(), store.clone()))
+            (StatusCode::PARTIAL_CONTENT, length, multipart.body(file.key, store.clone()))
         }
     };
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -302,9 +302,9 @@ impl Multipart {
         self.parts.iter().map(part).sum::<u64>() + self.end.len() as u64
     }
 
-    fn body(self, file: File, store: LocalStore) -> Body {
+    fn body(self, key: BlobKey, store: LocalStore) -> Body {
         let parts = stream::iter(self.parts).then(move |(head, range)| {
-            let (store, key) = (store.clone(), file.key);
+            let store = store.clone();
             async move {
                 let blob = store.open_blob(&key).await?;
                 let bytes = blob.stream(*range.start()..range.end() + 1).await?;

@@ -33,10 +33,8 @@ pub fn from_query(query_string: &str) -> Result<Params, String> {
     let mut object = Map::new();
     for (name, value) in url::form_urlencoded::parse(query_string.as_bytes()) {
         let value = match &*name {
-            "query" => Value::String(value.into_owned()),
-            "operationName" if value.is_empty() => Value::Null,
-            "operationName" => Value::String(value.into_owned()),
-            "variables" | "extensions" if value.is_empty() => Value::Null,
+            "operationName" | "variables" | "extensions" if value.is_empty() => Value::Null,
+            "query" | "operationName" => Value::String(value.into_owned()),
             "variables" | "extensions" => {
                 serde_json::from_str(&value).map_err(|_| format!("{name} has to be JSON"))?
             }

@@ -66,7 +66,7 @@ async fn thirty_two_writers_leave_numbers_without_holes_and_one_feed_for_all() {
         let mut numbers: Vec<i64> =
             versions.iter().map(|version| version["number"].as_i64().expect("a number")).collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>(), "{asset}");
+        assert_eq!(numbers, (1..).take(numbers.len()).collect::<Vec<_>>(), "{asset}");
         let published = versions.iter().filter(|version| version["state"] == "PUBLISHED").count();
         assert_eq!(published, 1, "{asset}");
         assert_eq!(versions[0]["state"], "PUBLISHED", "the highest one");

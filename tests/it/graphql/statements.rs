@@ -36,9 +36,6 @@ async fn fill(server: &TestServer, folders: std::ops::Range<usize>) {
     }
 }
 
-/// One for each field of `WIDE` that has to look something up; one more for each would mean that rows count.
-const BOUND: u64 = 32;
-
 #[tokio::test]
 async fn a_wide_query_costs_the_same_for_two_folders_and_for_twenty() {
     let server = TestServer::start().await;
@@ -46,7 +43,8 @@ async fn a_wide_query_costs_the_same_for_two_folders_and_for_twenty() {
     let few = statements(&server, WIDE).await;
     fill(&server, 2..20).await;
     let many = statements(&server, WIDE).await;
-    assert!(few <= BOUND && many <= BOUND, "{few} statements, then {many}");
+    // The tailer's poll may fall into either; a statement a row would be eighteen more.
+    assert!(many <= few + 2, "{few} statements, then {many}");
 }
 
 #[tokio::test]

@@ -84,7 +84,8 @@ async fn documents_that_would_cost_too_much_are_refused_at_once() {
     let server = TestServer::start().await;
     let mut bomb = String::from("{ ...f0 }");
     for level in 0..7 {
-        bomb += &format!(" fragment f{level} on Query {{ {} }}", format!("...f{} ", level + 1).repeat(10));
+        let spreads = format!("...f{} ", level + 1).repeat(10);
+        bomb = format!("{bomb} fragment f{level} on Query {{ {spreads} }}");
     }
     bomb += " fragment f7 on Query { __typename }";
     for query in

@@ -236,6 +236,7 @@ struct PostgresDatabase {
 }
 
 impl PostgresDatabase {
+    #[expect(clippy::disallowed_methods, reason = "the rule is for the product; this is for tests alone")]
     async fn create() -> Option<Self> {
         static ADMIN_URL: OnceLock<Option<String>> = OnceLock::new();
         let admin_url = ADMIN_URL.get_or_init(|| std::env::var("VELLUM_TEST_POSTGRES_URL").ok()).clone()?;
