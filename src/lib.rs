@@ -5,6 +5,9 @@
 //! - [`app`] opens the library; [`feed`] is its changelog, [`blob`] its bytes, [`config`] its settings.
 
 #![warn(missing_docs)]
+// Dependencies that nothing uses are named; the program alone has an allocator.
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
+use mimalloc as _;
 
 pub mod app;
 pub mod blob;

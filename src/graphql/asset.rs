@@ -12,6 +12,7 @@ use super::change::{Change, ChangeConnection, ChangeType, changes};
 use super::connection::{Connection, Entry, connection, page_args};
 use super::context::{ContextExt as _, Result};
 use super::folder::{Folder, FolderRef, OrderDirection};
+use super::list::List;
 use super::loaders::{Numbered, PublishedOf, VersionsOf};
 use super::node::parse_id;
 use super::scalar::{DateTime, Json, Url};
@@ -276,7 +277,7 @@ pub struct CreateAssetPayload {
     /// The asset.
     asset: Asset,
     /// The entries that it wrote.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// Changes of an asset. What is left out stays; null clears.
@@ -304,7 +305,7 @@ pub struct UpdateAssetPayload {
     /// The asset.
     asset: Asset,
     /// The entries that it wrote; none when nothing changed.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// Another folder for an asset.
@@ -326,7 +327,7 @@ pub struct MoveAssetPayload {
     /// Where it was.
     old_path: String,
     /// The entries that it wrote; none when it was there already.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// Another name for an asset.
@@ -348,7 +349,7 @@ pub struct RenameAssetPayload {
     /// Where it was.
     old_path: String,
     /// The entries that it wrote; none when it had the name already.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// Queries about assets.

@@ -10,6 +10,7 @@ use super::asset::{Asset, AssetRef};
 use super::connection::PageInfo;
 use super::context::{ContextExt as _, Result};
 use super::folder::{Folder, FolderRef};
+use super::list::List;
 use super::scalar::{ByteCount, DateTime};
 use super::version::Version;
 use super::viewer::Actor;
@@ -124,7 +125,7 @@ impl Change {
     pub const ID_PREFIX: &str = "change";
 
     /// The entries that an operation wrote.
-    pub fn list(rows: Vec<change::Model>) -> Vec<Self> {
+    pub fn list(rows: Vec<change::Model>) -> List<Self> {
         rows.into_iter().map(|row| Self(Arc::new(row))).collect()
     }
 }
@@ -167,7 +168,7 @@ pub enum ChangeType {
 
 /// A page of the changelog, oldest first.
 pub struct ChangeConnection {
-    entries: Vec<Change>,
+    entries: List<Change>,
     next_cursor: String,
     has_next_page: bool,
     has_previous_page: bool,
@@ -177,14 +178,14 @@ pub struct ChangeConnection {
 #[Object]
 impl ChangeConnection {
     /// The entries with their cursors.
-    async fn edges(&self, ctx: &Context<'_>) -> Vec<ChangeEdge> {
+    async fn edges(&self, ctx: &Context<'_>) -> List<ChangeEdge> {
         let edge =
             |node: &Change| ChangeEdge { cursor: ctx.app().feed().encode(node.0.seq), node: node.clone() };
-        self.entries.iter().map(edge).collect()
+        self.entries.0.iter().map(edge).collect()
     }
 
     /// The entries.
-    async fn nodes(&self) -> &[Change] {
+    async fn nodes(&self) -> &List<Change> {
         &self.entries
     }
 
@@ -194,8 +195,8 @@ impl ChangeConnection {
         PageInfo {
             has_next_page: self.has_next_page,
             has_previous_page: self.has_previous_page,
-            start_cursor: cursor(self.entries.first()),
-            end_cursor: cursor(self.entries.last()),
+            start_cursor: cursor(self.entries.0.first()),
+            end_cursor: cursor(self.entries.0.last()),
         }
     }
 
@@ -251,7 +252,7 @@ impl ChangeFilter {
 #[derive(SimpleObject)]
 pub struct ChangeBatch {
     /// The entries.
-    changes: Vec<Change>,
+    changes: List<Change>,
     /// Resume after this batch with it.
     cursor: String,
 }

@@ -102,13 +102,13 @@ macro_rules! connection {
         #[async_graphql::Object]
         impl $name {
             /// The things on this page with their cursors.
-            async fn edges(&self) -> Vec<$edge> {
+            async fn edges(&self) -> $crate::graphql::list::List<$edge> {
                 self.page.edges().map(|(cursor, node)| $edge { cursor, node }).collect()
             }
 
             /// The things on this page.
-            async fn nodes(&self) -> Vec<$node> {
-                self.page.nodes()
+            async fn nodes(&self) -> $crate::graphql::list::List<$node> {
+                $crate::graphql::list::List(self.page.nodes())
             }
 
             /// Where this page stands.

@@ -10,6 +10,7 @@ use super::asset::{AssetConnection, AssetOrder};
 use super::change::{Change, ChangeConnection, ChangeType, changes};
 use super::connection::{Connection, Entry, connection, page_args};
 use super::context::{ContextExt as _, Result};
+use super::list::List;
 use super::loaders::{FolderAt, FoldersIn};
 use super::node::parse_id;
 use super::scalar::DateTime;
@@ -58,7 +59,7 @@ impl Folder {
     }
 
     /// From the root down to the parent; at most 32.
-    async fn ancestors(&self, ctx: &Context<'_>) -> Result<Vec<Self>> {
+    async fn ancestors(&self, ctx: &Context<'_>) -> Result<List<Self>> {
         let mut paths = lineage_paths(&self.0.path);
         paths.pop();
         let keys = paths.iter().cloned().map(FolderAt).collect();
@@ -246,7 +247,7 @@ pub struct CreateFolderPayload {
     /// False when it was there already.
     created: bool,
     /// The entries that it wrote.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// A new title for a folder.
@@ -266,7 +267,7 @@ pub struct UpdateFolderPayload {
     /// The folder.
     folder: Folder,
     /// The entries that it wrote; none when nothing changed.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// A new place for a folder and all below it.
@@ -295,7 +296,7 @@ pub struct MoveFolderPayload {
     /// How many assets moved with them.
     moved_assets: i32,
     /// The entries that it wrote; of a dry run, those that it would write, with cursors that do not hold.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// Queries about folders.

@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod folder;
 mod guard;
+mod list;
 mod loaders;
 mod node;
 mod scalar;
@@ -160,12 +161,18 @@ pub fn is_failure(response: &Response) -> bool {
     !response.errors.is_empty() && response.data == async_graphql::Value::Null
 }
 
+/// What introspection says of the schema; async-graphql leaves it out of the SDL.
+const SCHEMA_DESCRIPTION: &str = "A GraphQL Schema defines the capabilities of a GraphQL server. It exposes all \
+    available types and directives on the server, as well as the entry points for query, mutation, and \
+    subscription operations.";
+
 /// The SDL of the schema.
 #[must_use]
 pub fn sdl() -> String {
     let schema = builder().finish();
     let sdl = schema
         .sdl_with_options(SDLExportOptions::new().include_specified_by().use_space_ident().indent_width(2));
+    let sdl = sdl.replace("\nschema {\n", &format!("\n\"\"\"\n{SCHEMA_DESCRIPTION}\n\"\"\"\nschema {{\n"));
     format!("{}\n", sdl.trim_end())
 }
 

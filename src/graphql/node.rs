@@ -9,6 +9,7 @@ use super::asset::Asset;
 use super::change::Change;
 use super::context::{ContextExt as _, Result};
 use super::folder::Folder;
+use super::list::List;
 use super::loaders::EntryNumber;
 use super::upload::UploadIntent;
 use super::version::Version;
@@ -57,7 +58,7 @@ impl NodeQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Their ids.")] ids: Vec<ID>,
-    ) -> Result<Vec<Option<Node>>> {
+    ) -> Result<List<Option<Node>>> {
         ctx.actor().require(Role::Viewer)?;
         if ids.len() > MAX_PAGE {
             return Err(Error::bad_input(
@@ -66,7 +67,7 @@ impl NodeQuery {
             )
             .into());
         }
-        futures_util::future::try_join_all(ids.iter().map(|id| fetch(ctx, id))).await
+        futures_util::future::try_join_all(ids.iter().map(|id| fetch(ctx, id))).await.map(List)
     }
 }
 

@@ -9,6 +9,7 @@ use futures_util::Stream;
 use super::asset::{Asset, Visibility};
 use super::change::Change;
 use super::context::{ContextExt as _, Result};
+use super::list::List;
 use super::node::parse_id;
 use super::scalar::{ByteCount, DateTime, Url};
 use super::version::Version;
@@ -179,7 +180,7 @@ pub struct FinishUploadPayload {
     /// Its asset.
     asset: Asset,
     /// The entries that it wrote; none when it was finished already.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// The upload to take back.

@@ -10,6 +10,7 @@ use super::change::Change;
 use super::connection::{Entry, connection};
 use super::context::{ContextExt as _, Result};
 use super::folder::OrderDirection;
+use super::list::List;
 use super::loaders::VersionsOf;
 use super::node::parse_id;
 use super::scalar::{ByteCount, DateTime, Url};
@@ -187,7 +188,7 @@ pub struct PublishVersionPayload {
     /// Its asset.
     asset: Asset,
     /// The entries that it wrote; none when it was published already.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// The version to set aside.
@@ -207,7 +208,7 @@ pub struct ArchiveVersionPayload {
     /// Its asset.
     asset: Asset,
     /// The entries that it wrote; none when it was archived already.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// The version whose bytes are to be published again.
@@ -231,7 +232,7 @@ pub struct RestoreVersionPayload {
     /// The version that it has its bytes from.
     restored_from: Version,
     /// The entries that it wrote.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// Changes of a version. What is left out stays; null clears.
@@ -251,7 +252,7 @@ pub struct UpdateVersionPayload {
     /// The version.
     version: Version,
     /// The entries that it wrote; none when nothing changed.
-    changes: Vec<Change>,
+    changes: List<Change>,
 }
 
 /// Queries about versions.

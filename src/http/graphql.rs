@@ -1,6 +1,7 @@
 //! GraphQL over HTTP (<https://graphql.github.io/graphql-over-http/draft/>): POST, and GET for queries.
 //! A browser that asks for a page gets the explorer; a WebSocket handshake goes to `socket.rs`.
 
+use async_graphql_axum::GraphQLResponse;
 use axum::body::{Body, to_bytes};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts as _, Request, State};
@@ -126,7 +127,7 @@ async fn run(
         return response;
     }
     let response = server.graphql().execute(&actor, operation).await;
-    answer(StatusCode::OK, media_type, &response)
+    with_headers(GraphQLResponse::from(response).into_response(), media_type)
 }
 
 async fn upgrade(server: Server, mut parts: Parts) -> Response {
@@ -159,17 +160,23 @@ fn refuse(status: StatusCode, media_type: MediaType, message: &str) -> Response 
 
 fn answer(status: StatusCode, media_type: MediaType, body: &impl serde::Serialize) -> Response {
     let body = serde_json::to_vec(body).expect("a response is JSON");
+    with_headers((status, body).into_response(), media_type)
+}
+
+fn with_headers(mut response: Response, media_type: MediaType) -> Response {
     let content_type = match media_type {
         MediaType::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
         MediaType::Json => "application/json; charset=utf-8",
     };
-    let headers = [
+    for (name, value) in [
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "Accept"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (status, headers, body).into_response()
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// The media type to answer with; none when the client takes neither. `application/json` for clients that do
