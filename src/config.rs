@@ -140,8 +140,9 @@ impl Config {
             }
             figment = figment.merge(Toml::file(path));
         }
-        let not_settings = |name: &str| name.starts_with("test_") || name == "config";
-        let env = Env::prefixed(ENV_PREFIX).filter(move |name| !not_settings(name.as_str()));
+        let is_setting = |name: &str| !name.starts_with("TEST_") && name != "CONFIG";
+        let env =
+            Env::prefixed(ENV_PREFIX).filter(move |name| is_setting(&name.as_str().to_ascii_uppercase()));
         let raw = figment.merge(env).merge(Serialized::defaults(flags)).extract();
         let raw: Raw = raw.map_err(|error| ConfigError::Source(error.to_string()))?;
         raw.check()

@@ -364,7 +364,10 @@ async fn expire(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
     commit(app, &Actor::system(), move |edit| {
         Box::pin(async move {
             upload_intent::Entity::update_many()
-                .col_expr(upload_intent::Column::Status, sea_orm::ActiveEnum::as_enum(&Status::Expired))
+                .col_expr(
+                    upload_intent::Column::Status,
+                    sea_orm::sea_query::Expr::value(sea_orm::ActiveEnum::to_value(&Status::Expired)),
+                )
                 .filter(upload_intent::Column::Id.is_in(ids))
                 .filter(upload_intent::Column::Status.is_in([Status::Created, Status::Received]))
                 .filter(upload_intent::Column::ExpiresAt.lte(edit.now()))

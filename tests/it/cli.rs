@@ -56,7 +56,7 @@ fn flags_go_before_the_environment_and_the_environment_before_the_file() {
     std::fs::write(&settings, "log_format = \"file\"").expect("written");
     let run = |arguments: &[&str], environment: Option<&str>| {
         let mut command = vellum();
-        command.arg("migrate").arg("--config").arg(&settings).args(arguments);
+        command.arg("migrate").env("VELLUM_CONFIG", &settings).args(arguments);
         if let Some(value) = environment {
             command.env("VELLUM_LOG_FORMAT", value);
         }
