@@ -86,7 +86,7 @@ fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result
 /// Logs go to standard error: readable text, or an object a line.
 fn start_logging(config: &Config) {
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.log))
+        .with_env_filter(EnvFilter::new(format!("sea_orm_migration=warn,{}", config.log)))
         .with_writer(std::io::stderr)
         .with_target(false);
     match config.log_format {

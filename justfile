@@ -1,0 +1,71 @@
+# `just` lists these. What they need beyond Rust is installed by scripts/tools into a folder of the user's cache.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+target := env("CARGO_TARGET_DIR", "target")
+
+[private]
+default:
+    @just --list
+
+# Run the server in dev mode.
+run *arguments:
+    cargo run -- serve --dev {{ arguments }}
+
+# Everything that CI checks.
+check: fmt lint docs deny spelling test readme conformance explorer
+
+# Formatting.
+fmt:
+    cargo fmt --all --check
+
+# Clippy and rustc, warnings denied; unused dependencies are among them.
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The docs build, warnings denied.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+
+# Licences, duplicate versions and sources of dependencies.
+deny:
+    cargo-deny --offline --locked check bans licenses sources
+
+# Spelling.
+spelling:
+    typos
+
+# The tests, on SQLite; and on PostgreSQL when VELLUM_TEST_POSTGRES_URL names a server.
+test:
+    env -u VELLUM_TEST_POSTGRES_URL cargo test --workspace --locked
+    [ -z "${VELLUM_TEST_POSTGRES_URL:-}" ] || cargo test --locked --test it
+
+# Write schema.graphql anew.
+schema:
+    cargo run --quiet -- schema > schema.graphql
+
+# The README's walk-through does what it says.
+readme:
+    cargo build --locked
+    CARGO_TARGET_DIR={{ target }} scripts/with-server scripts/readme
+
+# Real clients and audits against a running server. Needs node and npm.
+conformance:
+    cargo build --locked
+    CARGO_TARGET_DIR={{ target }} scripts/with-server tests/conformance/conformance.sh
+
+# The explorer page: its files are what its sources build, and it works in a browser. Needs node, npm and Chromium.
+explorer:
+    ui/explorer/verify
+    cargo build --locked
+    CARGO_TARGET_DIR={{ target }} scripts/with-server tests/browser/explorer.sh
+
+# Build the explorer page from its sources.
+explorer-build:
+    npm ci --prefix ui/explorer --ignore-scripts --no-fund --no-audit
+    npm run --prefix ui/explorer build
+
+# Memory, start-up and upload figures of a release build.
+measure:
+    cargo build --release --locked
+    CARGO_TARGET_DIR={{ target }} scripts/measure
