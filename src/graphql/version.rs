@@ -216,7 +216,7 @@ pub struct ArchiveVersionPayload {
 pub struct RestoreVersionInput {
     /// Which version.
     version_id: ID,
-    /// Label of the new version. Defaults to: Restored from v<number>.
+    /// Label of the new version; by default "Restored from v3", with the number of the old one.
     label: Option<String>,
     /// Refuse unless this is the revision of its asset.
     if_revision: Option<i32>,
