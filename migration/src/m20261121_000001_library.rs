@@ -96,6 +96,11 @@ enum Settings {
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    /// Also on SQLite: a process that is killed on the way leaves all of it or nothing.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         folders(manager).await?;
         names(manager).await?;

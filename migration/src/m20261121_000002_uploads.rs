@@ -41,6 +41,11 @@ enum UploadIntents {
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    /// Also on SQLite: a process that is killed on the way leaves all of it or nothing.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let table = Table::create()
             .table(UploadIntents::Table)

@@ -53,6 +53,11 @@ enum ChangelogHead {
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    /// Also on SQLite: a process that is killed on the way leaves all of it or nothing.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         changes(manager).await?;
         change_folders(manager).await?;
@@ -100,7 +105,14 @@ async fn changes(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(Changes::AssetId)
         .col(Changes::Seq)
         .take();
-    manager.create_index(by_asset).await
+    manager.create_index(by_asset).await?;
+    let by_type = Index::create()
+        .name("changes_type")
+        .table(Changes::Table)
+        .col(Changes::Type)
+        .col(Changes::Seq)
+        .take();
+    manager.create_index(by_type).await
 }
 
 async fn change_folders(manager: &SchemaManager<'_>) -> Result<(), DbErr> {

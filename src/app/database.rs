@@ -1,14 +1,13 @@
 //! Connections: many that read and, on SQLite, one that writes.
 
 use std::path::Path;
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use sea_orm::sqlx::ConnectOptions as _;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database as SeaDatabase, DatabaseConnection, DbErr};
 use sea_orm_migration::MigratorTrait;
 
@@ -83,10 +82,11 @@ async fn open_sqlite(path: &str) -> anyhow::Result<(DatabaseConnection, Database
     if let Some(folder) = Path::new(path).parent() {
         std::fs::create_dir_all(folder)?;
     }
-    // SeaORM reads the path from the URL; spaces and the like have to survive that.
-    SqliteConnectOptions::from_str(&format!("sqlite://{path}"))?;
+    let path = Path::new(path).to_owned();
     let options = |connections: u32, writes: bool| {
-        let mut options = ConnectOptions::new(format!("sqlite://{path}?mode=rwc"));
+        // The path is set below: in a URL, some of its characters would mean something else.
+        let mut options = ConnectOptions::new("sqlite://vellum.db?mode=rwc");
+        let path = path.clone();
         options
             .max_connections(connections)
             .min_connections(1)
@@ -97,6 +97,7 @@ async fn open_sqlite(path: &str) -> anyhow::Result<(DatabaseConnection, Database
             .map_sqlx_sqlite_opts(move |sqlite| {
                 // FULL: what was acknowledged survives a loss of power.
                 sqlite
+                    .filename(&path)
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
                     .foreign_keys(true)

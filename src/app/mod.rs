@@ -6,6 +6,7 @@ mod database;
 mod signer;
 mod writer;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ impl App {
     /// # Errors
     /// When the folder or the database cannot be used.
     pub async fn open(config: Config, public_url: String, clock: Clock) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&config.data_dir)
+        make_private_folder(&config.data_dir)
             .with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
         let store = LocalStore::open(&config.data_dir)?;
         let database = Database::open(&config.database_url).await?;
@@ -178,9 +179,24 @@ impl App {
         self.0.announcements.subscribe()
     }
 
+    /// Whether jobs are still taken.
+    #[must_use]
+    pub fn takes_jobs(&self) -> bool {
+        self.0.writer.takes_jobs()
+    }
+
     /// Hands a job to the writer; it is settled once its commit is durable, or was refused. False when the
     /// library is closing.
     pub async fn submit(&self, job: Box<dyn Job>) -> bool {
         self.0.writer.submit(job).await
     }
+}
+
+/// Makes a folder, and those above it, that only its owner can look into: it has the key that signs URLs.
+fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }

@@ -62,7 +62,7 @@ impl Tx {
     #[must_use]
     pub fn rehearsed(&self) -> Vec<change::Model> {
         let drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        drafts.into_iter().map(feed::unnumbered).collect()
+        feed::unnumbered(drafts)
     }
 
     fn into_parts(self) -> (DatabaseTransaction, Vec<Draft>) {
@@ -90,6 +90,12 @@ impl Writer {
             Some(queue) => queue.send(job).await.is_ok(),
             None => false,
         }
+    }
+
+    /// Whether jobs are still taken.
+    pub fn takes_jobs(&self) -> bool {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_ref().is_some_and(|queue| !queue.is_closed())
     }
 
     /// Takes no more jobs; those that wait are still done.
@@ -121,7 +127,7 @@ impl Worker {
         let outcome = self.transact(jobs, &mut done, &mut refused).await;
         match outcome {
             Ok(mut entries) => {
-                if let Some(last) = entries.last().and_then(|entries| entries.last()) {
+                if let Some(last) = entries.iter().flatten().last() {
                     self.feed.ring(last.seq);
                 }
                 entries.resize(done.len(), Vec::new());

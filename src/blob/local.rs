@@ -75,6 +75,7 @@ impl LocalStore {
         for part in [store.staging_folder(), store.root.join("blobs")] {
             fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
         }
+        sync_folder(folder).with_context(|| format!("cannot sync {}", folder.display()))?;
         store.check_writable().with_context(|| format!("cannot write to {}", folder.display()))?;
         Ok(store)
     }
@@ -86,7 +87,8 @@ impl LocalStore {
     pub fn check_writable(&self) -> io::Result<()> {
         let probe = self.staging_folder().join(".probe");
         fs::write(&probe, b"vellum")?;
-        fs::remove_file(&probe)
+        // Another look at the same moment may have removed it.
+        remove_if_there(&probe)
     }
 
     /// Writes `body` to the staging area, hashing it on the way; durable when this returns. A body longer
@@ -129,19 +131,17 @@ impl LocalStore {
     pub async fn secure(&self, staging: &StagingKey, key: &BlobKey) -> io::Result<()> {
         let (from, folder, to) = (self.staging_path(staging), self.shard_folder(key), self.blob_path(key));
         blocking(move || {
-            if to.exists() {
-                return Ok(());
+            fs::create_dir_all(&folder)?;
+            if !to.exists() {
+                match fs::rename(&from, &to) {
+                    // Somebody else who finishes the same intent was faster.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => {}
+                    renamed => renamed?,
+                }
             }
-            if !folder.exists() {
-                fs::create_dir_all(&folder)?;
-                sync_folder(folder.parent().unwrap_or(&folder))?;
-            }
-            match fs::rename(&from, &to) {
-                // Somebody else who finishes the same intent was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => Ok(()),
-                Err(error) => Err(error),
-                Ok(()) => sync_folder(&folder),
-            }
+            // Also when the file was there: whoever moved it may not have come this far.
+            sync_folder(&folder)?;
+            sync_folder(folder.parent().unwrap_or(&folder))
         })
         .await
     }
@@ -366,8 +366,11 @@ mod tests {
         assert!(matches!(too_long, Err(StageError::TooLong)));
         let broken = store.stage(&staging_key(), body(&["hel", "!"]), 10).await;
         assert!(matches!(broken, Err(StageError::Body("broke off"))));
-        while !store.staged().await.expect("list").is_empty() {
-            tokio::task::yield_now().await;
-        }
+        let gone = async {
+            while !store.staged().await.expect("list").is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("nothing is left");
     }
 }

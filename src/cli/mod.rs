@@ -79,8 +79,12 @@ impl Settings {
     }
 }
 
+/// Room for the deepest document that is let in; only what is used of it takes memory.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all().thread_stack_size(STACK_BYTES).build()?.block_on(command)
 }
 
 /// Logs go to standard error: readable text, or an object a line.

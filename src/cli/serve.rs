@@ -1,5 +1,8 @@
 //! `vellum serve`.
 
+use std::io::Write as _;
+use std::path::Path;
+
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
@@ -50,18 +53,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// Tells people where to look.
-#[expect(clippy::print_stdout, reason = "it is for whoever started the server, not for the log")]
-fn greet(url: &str, dev: bool, data_dir: &std::path::Path) {
-    println!("Vellum is ready.");
-    println!("  Explore and subscribe   {url}/graphql");
-    println!("  Published bytes         {url}/assets/<path>");
-    println!("  Health                  {url}/healthz  {url}/readyz");
-    println!("  Data                    {}", data_dir.display());
-    if dev {
-        println!("  Access                  everyone on this machine is admin (--dev)");
+fn greet(url: &str, dev: bool, data_dir: &Path) {
+    let access = if dev {
+        "  Access                  everyone on this machine is admin (--dev)".to_owned()
     } else {
-        println!("  Admin token             in {}", Auth::token_path(data_dir).display());
-    }
+        format!("  Admin token             in {}", Auth::token_path(data_dir).display())
+    };
+    let text = format!(
+        "Vellum is ready.\n\
+         \x20 Explore and subscribe   {url}/graphql\n\
+         \x20 Published bytes         {url}/assets/<path>\n\
+         \x20 Health                  {url}/healthz  {url}/readyz\n\
+         \x20 Data                    {}\n{access}\n",
+        data_dir.display()
+    );
+    // Nobody may be listening; the server runs all the same.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 async fn wait_for_signal() {

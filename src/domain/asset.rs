@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use super::actor::{Actor, Role};
 use super::error::{Error, Result};
 use super::folder::FolderRef;
-use super::page::{Direction, Page, Position, Slice, SortKey, Source, fetch};
+use super::page::{BY_NAME, Direction, Page, Position, Slice, SortKey, Source, fetch};
 use super::path::{MAX_DEPTH, MAX_PATH_BYTES, TreePath, join, parse_name};
 use super::{Committed, Edit, check_revision, commit, name, text};
 use crate::app::App;
@@ -547,7 +547,7 @@ impl AssetOrder {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Name => "NAME",
+            Self::Name => BY_NAME,
             Self::CreatedAt => "CREATED_AT",
             Self::UpdatedAt => "UPDATED_AT",
         }

@@ -208,7 +208,7 @@ fn concerns_asset(entry: &change::Model, path: &str) -> bool {
     let at = |changed: &str| match entry.asset_id {
         Some(_) => changed == path,
         // A folder above it: the asset came or went with it.
-        None => is_within(path, changed),
+        None => feed::takes_along(entry.kind) && is_within(path, changed),
     };
     at(&entry.path) || entry.old_path.as_deref().is_some_and(at)
 }
@@ -216,7 +216,9 @@ fn concerns_asset(entry: &change::Model, path: &str) -> bool {
 fn concerns_folder(entry: &change::Model, path: &str) -> bool {
     let at = |changed: &str| {
         let directly_inside = !changed.is_empty() && parent_of(changed) == path;
-        directly_inside || (entry.asset_id.is_none() && is_within(path, changed))
+        let itself = entry.asset_id.is_none() && changed == path;
+        let above = entry.asset_id.is_none() && feed::takes_along(entry.kind) && is_within(path, changed);
+        directly_inside || itself || above
     };
     at(&entry.path) || entry.old_path.as_deref().is_some_and(at)
 }

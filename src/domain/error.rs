@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use entity::upload_intent::RejectionCode;
-use sea_orm::DbErr;
+use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
 /// Result of an operation.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -172,12 +172,52 @@ impl UploadError {
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
-        match error {
-            DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => Self::Unavailable {
-                message: "the database is not available now; try again later".to_owned(),
-                cause: Cause::new(error),
-            },
-            other => Self::internal(other),
-        }
+        Self::database(&error)
     }
+}
+
+impl Error {
+    /// What the database says: that it is away or too busy, which passes, or a fault of ours.
+    #[must_use]
+    pub fn database(error: &DbErr) -> Self {
+        if is_passing(error) {
+            let message = "the database is not available now; try again later".to_owned();
+            return Self::Unavailable { message, cause: Cause::new(error) };
+        }
+        Self::internal(error)
+    }
+
+    /// The server takes no more work.
+    #[must_use]
+    pub fn stopping() -> Self {
+        let message = "the server is stopping; try again".to_owned();
+        Self::Unavailable { message, cause: Cause::new("the writer takes no more jobs") }
+    }
+}
+
+/// Whether an error tells of a database that is away, too busy, or has no room, rather than of a statement.
+fn is_passing(error: &DbErr) -> bool {
+    let (DbErr::Exec(runtime) | DbErr::Query(runtime) | DbErr::Conn(runtime)) = error else {
+        return matches!(error, DbErr::ConnectionAcquire(_));
+    };
+    let RuntimeErr::SqlxError(error) = runtime else { return matches!(error, DbErr::Conn(_)) };
+    match &**error {
+        SqlxError::Io(_)
+        | SqlxError::Tls(_)
+        | SqlxError::PoolTimedOut
+        | SqlxError::PoolClosed
+        | SqlxError::WorkerCrashed => true,
+        SqlxError::Database(error) => error.code().is_some_and(|code| is_passing_code(&code)),
+        _ => false,
+    }
+}
+
+/// SQLSTATE of PostgreSQL: connections, resources, waits that took too long, shutdown. Result codes of SQLite:
+/// busy, locked, read-only, I/O, full, cannot open, in their extended forms too.
+fn is_passing_code(code: &str) -> bool {
+    if code.len() == 5 {
+        let classes = ["08", "53", "57P"];
+        return classes.iter().any(|class| code.starts_with(class)) || ["55P03", "57014"].contains(&code);
+    }
+    code.parse::<u32>().is_ok_and(|code| [5, 6, 8, 10, 13, 14].contains(&(code & 0xff)))
 }

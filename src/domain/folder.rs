@@ -17,7 +17,7 @@ use sea_orm::{
 
 use super::actor::{Actor, Role};
 use super::error::{Error, Result};
-use super::page::{Direction, Page, Position, Slice, SortKey, Source, fetch};
+use super::page::{BY_NAME, Direction, Page, Position, Slice, SortKey, Source, fetch};
 use super::path::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, TreePath, below, lineage_paths, name_of};
 use super::{Committed, Edit, Ending, check_revision, commit, name, perform, text};
 use crate::app::App;
@@ -560,7 +560,7 @@ impl FolderOrder {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Name => "NAME",
+            Self::Name => BY_NAME,
             Self::CreatedAt => "CREATED_AT",
             Self::UpdatedAt => "UPDATED_AT",
         }

@@ -116,11 +116,10 @@ where
         rehearsed: Vec::new(),
         reply,
     };
-    let closing = || Error::RateLimited("the server is shutting down; try again".to_owned());
     if !app.submit(Box::new(operation)).await {
-        return Err(closing());
+        return Err(Error::stopping());
     }
-    answer.await.map_err(|_| closing())?
+    answer.await.map_err(|_| Error::stopping())?
 }
 
 /// An operation on its way through the writer.
@@ -159,7 +158,7 @@ where
             }
             (Some(Ok(value)), Ok(changes)) => Ok(Committed { value, changes }),
             (Some(Err(error)), _) => Err(error),
-            (_, Err(error)) => Err(Error::internal(format!("the commit failed: {error}"))),
+            (_, Err(error)) => Err(Error::database(&error)),
             (None, Ok(_)) => Err(Error::internal("the operation panicked")),
         };
         // Nobody waits any more when the client went away.

@@ -75,6 +75,19 @@ pub enum SortKey {
     Text(String),
 }
 
+/// The order whose keys are texts; those of all others are numbers.
+pub const BY_NAME: &str = "NAME";
+
+impl SortKey {
+    /// Whether it is a key of this order: a cursor may be made up.
+    fn fits(&self, order: &str) -> bool {
+        match self {
+            Self::Int(_) => order != BY_NAME,
+            Self::Text(text) => order == BY_NAME && !text.contains('\0'),
+        }
+    }
+}
+
 /// A page to fetch, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Page {
@@ -268,11 +281,11 @@ pub fn limit(count: i32, field: &str) -> Result<usize> {
 fn decode(text: &str, order: &str, field: &str) -> Result<Position> {
     let bytes = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
     match serde_json::from_slice::<(String, SortKey, Uuid)>(&bytes) {
-        Ok((made_for, key, id)) if made_for == order => Ok(Position { key, id }),
-        Ok((made_for, ..)) => {
+        Ok((made_for, key, id)) if made_for == order && key.fits(order) => Ok(Position { key, id }),
+        Ok((made_for, ..)) if made_for != order => {
             Err(Error::bad_input(field, format!("is a cursor of the order {made_for}, not {order}")))
         }
-        Err(_) => Err(Error::bad_input(field, "is not a cursor of this connection")),
+        _ => Err(Error::bad_input(field, "is not a cursor of this connection")),
     }
 }
 
@@ -285,6 +298,8 @@ mod tests {
         let position = Position { key: SortKey::Text("a/é".into()), id: Uuid::from_u128(7) };
         let cursor = position.cursor("NAME");
         assert_eq!(decode(&cursor, "NAME", "after").expect("own cursor"), position);
+        let made_up = Position { key: SortKey::Int(5), id: Uuid::from_u128(7) }.cursor("NAME");
+        assert_eq!(decode(&made_up, "NAME", "after").expect_err("made up").code(), "BAD_USER_INPUT");
         for text in [cursor.as_str(), "", "x", "AAAA"] {
             let error = decode(text, "CREATED_AT", "after").expect_err(text);
             assert_eq!(error.code(), "BAD_USER_INPUT");

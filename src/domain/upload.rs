@@ -10,6 +10,7 @@
 //!    it, and then removes staging files before final ones, so that no move can slip by.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use entity::asset::Visibility;
@@ -33,6 +34,9 @@ use crate::blob::{BlobKey, LocalStore, StageError, Staged, StagingKey};
 
 /// Intents that one sweep ends, at most; the next sweep goes on.
 const SWEEP_BATCH: u64 = 500;
+
+/// Longest wait for a place among those that are received.
+const PERMIT_WAIT: Duration = Duration::from_secs(30);
 
 /// What signatures of upload URLs are for.
 const SIGNATURE: &str = "upload";
@@ -174,10 +178,19 @@ pub async fn receive<E: std::fmt::Display>(
     let intent = load(app.read(), id).await?;
     let intent = as_of_now(intent, app.clock().now());
     check_waits_for_bytes(&intent)?;
-    let permit = app.uploads().acquire().await.map_err(Error::internal)?;
+    let permit = tokio::time::timeout(PERMIT_WAIT, app.uploads().acquire()).await;
+    let busy = |_| Error::RateLimited("too many uploads at the same time; try again".to_owned());
+    let permit = permit.map_err(busy)?.map_err(Error::internal)?;
     let key = StagingKey { intent: id, attempt: app.clock().new_id() };
     let limit = intent.declared_size_bytes.unwrap_or(app.config().max_upload_bytes).unsigned_abs();
-    let verdict = match app.store().stage(&key, body, limit).await {
+    let left = intent.expires_at.0 - app.clock().now().0;
+    let staging = app.store().stage(&key, body, limit);
+    // A sender that takes longer than the intent lives keeps a place that others need.
+    let staged = tokio::time::timeout(Duration::from_millis(left.unsigned_abs()), staging).await;
+    let Ok(staged) = staged else {
+        return Err(Error::upload(UploadError::Expired, "the upload expired before all bytes came"));
+    };
+    let verdict = match staged {
         Ok(staged) => compare(&intent, staged),
         Err(StageError::TooLong) => Err(Rejection {
             code: RejectionCode::SizeMismatch,
@@ -214,7 +227,13 @@ pub async fn finish(app: &App, actor: &Actor, id: UploadIntentId) -> Result<Comm
         check_received(&intent)?;
         let staging = intent.staging_key.as_deref().unwrap_or_default();
         let staging = staging.parse().map_err(|error| Error::internal(format!("{id}: {error}")))?;
-        app.store().secure(&staging, &BlobKey::new(intent.stored_file_id)).await.map_err(Error::storage)?;
+        let secured = app.store().secure(&staging, &BlobKey::new(intent.stored_file_id)).await;
+        if let Err(error) = secured {
+            // A cancel or the sweep may have been faster; then that is what to tell.
+            let now = as_of_now(load(app.read(), id).await?, app.clock().now());
+            check_not_over(&now)?;
+            return Err(Error::storage(error));
+        }
     }
     let committed = commit(app, actor, move |edit| Box::pin(finish_in(edit, id))).await?;
     app.announce(id);
@@ -350,7 +369,7 @@ pub async fn sweep(app: &App) -> Result<usize> {
 
 /// Sweeps until the library closes.
 pub async fn sweep_forever(app: App) {
-    let mut interval = tokio::time::interval(std::time::Duration::from_secs(30));
+    let mut interval = tokio::time::interval(Duration::from_secs(30));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
@@ -654,6 +673,6 @@ impl Steps {
                 }
             }
         };
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), news).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), news).await;
     }
 }

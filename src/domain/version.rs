@@ -1,14 +1,13 @@
 //! Versions: immutable contents of an asset, and which of them readers get.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use entity::change::ChangeType;
 use entity::version::State;
 use entity::{AssetId, VersionId, stored_file, version};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
-    ExprTrait as _, IntoActiveModel as _, IntoSimpleExpr as _, QueryFilter as _, QuerySelect as _,
-    QueryTrait as _,
+    IntoActiveModel as _, IntoSimpleExpr as _, QueryFilter as _, QuerySelect as _, QueryTrait as _,
 };
 
 use super::actor::{Actor, Role};
@@ -110,11 +109,13 @@ pub async fn by_numbers(
     app: &App,
     wanted: &[(AssetId, i32)],
 ) -> Result<HashMap<(AssetId, i32), version::Model>> {
-    let mut any = sea_orm::Condition::any();
-    for (asset, number) in wanted {
-        any = any.add(version::Column::AssetId.eq(*asset).and(version::Column::Number.eq(*number)));
-    }
-    let rows = version::Entity::find().filter(any).all(app.read()).await?;
+    // Each part by itself: a condition for each pair would be too long for SQLite. What is too much is not kept.
+    let (assets, numbers): (HashSet<AssetId>, HashSet<i32>) = wanted.iter().copied().unzip();
+    let rows = version::Entity::find()
+        .filter(version::Column::AssetId.is_in(assets))
+        .filter(version::Column::Number.is_in(numbers))
+        .all(app.read())
+        .await?;
     Ok(rows.into_iter().map(|row| ((row.asset_id, row.number), row)).collect())
 }
 
@@ -435,7 +436,8 @@ pub async fn content(app: &App, actor: &Actor, id: VersionId) -> Result<Content>
 
 /// Whether the actor may read a version, and who may keep a copy of it.
 fn access(actor: &Actor, asset: &entity::asset::Model, version: &version::Model) -> Option<Access> {
-    let open = asset.visibility == entity::asset::Visibility::Public && version.state != State::Draft;
+    // What was published once stays readable at its own URL; a draft that was set aside never was.
+    let open = asset.visibility == entity::asset::Visibility::Public && version.published_at.is_some();
     match (open, actor.require(Role::Viewer)) {
         (true, _) => Some(Access::Public),
         (false, Ok(())) => Some(Access::Private),

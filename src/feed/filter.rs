@@ -2,11 +2,11 @@
 
 use entity::change::{self, ChangeType};
 use entity::{AssetId, FolderId, change_folder};
-use sea_orm::sea_query::{Condition, Expr, ExprTrait as _, Query};
+use sea_orm::sea_query::{Condition, Expr, ExprTrait as _, Func, Query};
 use sea_orm::{ColumnTrait as _, IntoSimpleExpr as _};
 
 use super::folders_of;
-use crate::domain::path::{below, is_within, parent_of};
+use crate::domain::path::{below, is_within, lineage_paths, parent_of};
 
 /// Which entries are wanted; all, by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -118,7 +118,7 @@ impl FolderScope {
                 folders_of(entry).any(|(folder, direct)| folder == *id && (direct || *recursive))
             }
             Self::Path { path, recursive } => {
-                let touches = |changed: &str| touches(changed, path, *recursive, entry.asset_id.is_none());
+                let touches = |changed: &str| touches(entry, changed, path, *recursive);
                 touches(&entry.path) || entry.old_path.as_deref().is_some_and(touches)
             }
         }
@@ -146,23 +146,32 @@ impl FolderScope {
     }
 }
 
-/// Whether something at `changed` counts as in the folder at `watched`: the folder itself, what lies in it,
-/// and a folder above it, since with that one it moved as well.
-fn touches(changed: &str, watched: &str, recursive: bool, changed_is_folder: bool) -> bool {
-    if changed_is_folder && !changed.is_empty() && is_within(watched, changed) {
-        return true;
-    }
-    if recursive { is_within(changed, watched) } else { !changed.is_empty() && parent_of(changed) == watched }
+/// Whether a change of this kind takes everything below a folder along.
+#[must_use]
+pub const fn takes_along(kind: ChangeType) -> bool {
+    matches!(kind, ChangeType::FolderMove | ChangeType::FolderDelete | ChangeType::FolderRestore)
+}
+
+/// Whether something that happened at `changed` counts as in the folder at `watched`: to the folder itself, to
+/// what lies in it, or to a folder above it that took it along.
+fn touches(entry: &change::Model, changed: &str, watched: &str, recursive: bool) -> bool {
+    let is_folder = entry.asset_id.is_none();
+    let itself = is_folder && changed == watched;
+    let above = is_folder && takes_along(entry.kind) && !changed.is_empty() && is_within(watched, changed);
+    let inside = if recursive {
+        is_within(changed, watched)
+    } else {
+        !changed.is_empty() && parent_of(changed) == watched
+    };
+    itself || above || inside
 }
 
 fn touches_condition(column: change::Column, watched: &str, recursive: bool) -> Condition {
-    let mut itself_and_above = Vec::new();
-    let mut path = watched;
-    while !path.is_empty() {
-        itself_and_above.push(path.to_owned());
-        path = parent_of(path);
-    }
-    let above = Condition::all().add(change::Column::AssetId.is_null()).add(column.is_in(itself_and_above));
+    let above: Vec<String> = lineage_paths(watched).into_iter().filter(|path| !path.is_empty()).collect();
+    let taking = [ChangeType::FolderMove, ChangeType::FolderDelete, ChangeType::FolderRestore];
+    let is_folder = || Condition::all().add(change::Column::AssetId.is_null());
+    let itself = is_folder().add(column.eq(watched));
+    let above = is_folder().add(change::Column::Kind.is_in(taking)).add(column.is_in(above));
     let (from, to) = below(watched);
     let inside = if watched.is_empty() {
         Condition::all().add(column.ne(""))
@@ -174,10 +183,10 @@ fn touches_condition(column: change::Column, watched: &str, recursive: bool) -> 
     } else {
         // Right inside: no further slash behind that of the folder.
         let skip = if watched.is_empty() { 0 } else { from.chars().count() };
-        let tail = sea_orm::sea_query::Func::cust("substr")
+        let tail = Func::cust("substr")
             .arg(column.into_simple_expr())
             .arg(Expr::value(i32::try_from(skip + 1).unwrap_or(i32::MAX)));
         inside.add(Expr::expr(tail).not_like("%/%"))
     };
-    Condition::any().add(above).add(inside)
+    Condition::any().add(itself).add(above).add(inside)
 }

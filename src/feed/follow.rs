@@ -15,7 +15,7 @@ use sea_orm::DbErr;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::tailer::CHUNK;
+use super::tailer::{CHUNK, ends_mutation};
 use super::{Feed, Filter};
 
 /// Longest silence before a checkpoint; clients may count on 30 seconds.
@@ -83,21 +83,19 @@ impl Follow {
         Batch { entries, seq: self.cursor }
     }
 
-    /// Entries behind the cursor, ending where a mutation ends.
+    /// Entries behind the cursor, ending where a mutation ends. The head, which was waited for, is such an end.
     async fn read_whole_mutations(&self) -> Result<Vec<Arc<change::Model>>, FollowError> {
         let mut entries = self.read(self.cursor, CHUNK).await?;
-        let ends = |entry: &Arc<change::Model>| entry.seq == entry.batch_end_seq;
-        if let Some(last_end) = entries.iter().rposition(ends) {
-            entries.truncate(last_end + 1);
+        if let Some(end) = entries.iter().rposition(ends_mutation) {
+            entries.truncate(end + 1);
             return Ok(entries);
         }
         // One mutation wrote more than a chunk: read on to its end.
-        while let Some(last) = entries.last().filter(|last| !ends(last)) {
-            let after = last.seq;
-            let missing = usize::try_from(last.batch_end_seq - after).unwrap_or(CHUNK);
-            let more = self.read(after, missing.min(CHUNK)).await?;
+        while let Some(last) = entries.last().filter(|last| !ends_mutation(last)) {
+            let missing = usize::try_from(last.batch_end_seq - last.seq).unwrap_or(CHUNK);
+            let more = self.read(last.seq, missing.min(CHUNK)).await?;
             if more.is_empty() {
-                break;
+                return Err(FollowError::Expired);
             }
             entries.extend(more);
         }

@@ -18,7 +18,7 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, IntoActiveM
 use uuid::Uuid;
 
 pub use cursor::{Cursor, CursorError};
-pub use filter::{AssetScope, Filter, FolderScope};
+pub use filter::{AssetScope, Filter, FolderScope, takes_along};
 pub use follow::{Batch, Follow, FollowError};
 pub use page::{Index, IndexPage, Page, by_index, page};
 pub use tailer::Feed;
@@ -133,10 +133,10 @@ pub(crate) fn folders_of(entry: &change::Model) -> impl Iterator<Item = (FolderI
     ids.enumerate().map(move |(index, bytes)| (FolderId(Uuid::from_bytes(*bytes)), index < direct))
 }
 
-/// An entry as it would be, for rehearsals: its number is 0.
+/// The entries of a rehearsal, as they would be; their numbers are negative, since they have none.
 #[must_use]
-pub fn unnumbered(draft: Draft) -> change::Model {
-    numbered(draft, 0, 0)
+pub fn unnumbered(drafts: Vec<Draft>) -> Vec<change::Model> {
+    (1..).zip(drafts).map(|(number, draft)| numbered(draft, -number, -number)).collect()
 }
 
 fn numbered(draft: Draft, seq: i64, batch_end_seq: i64) -> change::Model {

@@ -24,6 +24,11 @@ pub(super) const CHUNK: usize = 1000;
 /// How long a lost hint can delay an entry.
 const POLL: Duration = Duration::from_millis(500);
 
+/// Whether what one mutation wrote ends with this entry.
+pub(super) fn ends_mutation(entry: &Arc<change::Model>) -> bool {
+    entry.seq == entry.batch_end_seq
+}
+
 /// The changelog of a process: what is new, and who waits for it. Cheap to clone.
 #[derive(Clone)]
 pub struct Feed(Arc<Shared>);
@@ -63,6 +68,12 @@ impl Feed {
         });
     }
 
+    /// The newest number that somebody told of, and when it grows.
+    #[must_use]
+    pub fn bell(&self) -> watch::Receiver<i64> {
+        self.0.bell.subscribe()
+    }
+
     /// Reads what is new until `stop`.
     pub async fn tail(self, stop: CancellationToken) {
         let mut bell = self.0.bell.subscribe();
@@ -81,13 +92,18 @@ impl Feed {
         }
     }
 
+    /// Moves the head on, always to where a mutation ends: who waits for it never sees half of one.
     async fn catch_up(&self) -> Result<(), DbErr> {
+        let mut read = Vec::new();
         loop {
-            let last = *self.0.head.borrow();
+            let last = read.last().map_or(*self.0.head.borrow(), |entry: &Arc<change::Model>| entry.seq);
             let entries = self.read_table(last, CHUNK).await?;
             let full = entries.len() == CHUNK;
-            if let Some(newest) = entries.last().map(|entry| entry.seq) {
-                self.push(entries);
+            read.extend(entries);
+            if let Some(end) = read.iter().rposition(ends_mutation) {
+                let rest = read.split_off(end + 1);
+                let newest = read[end].seq;
+                self.push(std::mem::replace(&mut read, rest));
                 self.0.head.send_replace(newest);
             }
             if !full {

@@ -22,8 +22,10 @@ use serde_json::json;
 
 use super::{Params, guard};
 
-/// Memory for kept documents, in bytes of their text.
-const CACHE_BYTES: u64 = 4 * 1024 * 1024;
+/// Memory for kept documents, in bytes.
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// Bytes that a parsed document takes for each byte of its text, at most: two trees, with short names in them.
+const BYTES_A_BYTE: usize = 64;
 
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +83,9 @@ impl Documents {
         let mut schema = ValidatorSchema::parse(sdl, "schema.graphql").expect("our own SDL parses");
         introspect_one_of(&mut schema);
         let schema = schema.validate().expect("our own SDL is valid");
-        let weigh = |text: &String, _: &Arc<Document>| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let weigh = |text: &String, _: &Arc<Document>| {
+            u32::try_from(text.len().saturating_mul(BYTES_A_BYTE)).unwrap_or(u32::MAX)
+        };
         let kept = Cache::builder().weigher(weigh).max_capacity(CACHE_BYTES).build();
         Self { schema: Arc::new(schema), kept }
     }

@@ -13,13 +13,17 @@ pub const MAX_BYTES: usize = 64 * 1024;
 /// Most tokens in a document.
 pub const MAX_TOKENS: usize = 10_000;
 /// Deepest nesting of fields and fragments.
-pub const MAX_DEPTH: usize = 32;
+pub const MAX_DEPTH: usize = 24;
 /// Most operations and fragments in a document.
 const MAX_DEFINITIONS: usize = 100;
 /// Most fields of an operation, each fragment counted at each of its spreads.
 const MAX_FIELDS: usize = 5_000;
 /// Most fields at the root of an operation.
 const MAX_ROOT_FIELDS: usize = 100;
+/// Fields of introspection that lead from a type to many others; nested in each other they multiply.
+const INTROSPECTION_LISTS: [&str; 4] = ["fields", "inputFields", "interfaces", "possibleTypes"];
+/// Deepest nesting of those, as graphql-js has it.
+const MAX_INTROSPECTION: usize = 3;
 
 /// How much a selection set comes to once its fragments are spread.
 #[derive(Debug, Default, Clone, Copy)]
@@ -27,6 +31,7 @@ struct Measure {
     fields: usize,
     root_fields: usize,
     depth: usize,
+    introspection: usize,
 }
 
 /// Checks the bounds.
@@ -55,6 +60,7 @@ fn check_measure(measure: Measure) -> Result<(), String> {
         (measure.depth, MAX_DEPTH, "levels"),
         (measure.root_fields, MAX_ROOT_FIELDS, "fields at its root"),
         (measure.fields, MAX_FIELDS, "fields"),
+        (measure.introspection, MAX_INTROSPECTION, "lists of types in each other"),
     ];
     match bounds.into_iter().find(|(is, max, _)| is > max) {
         Some((_, max, what)) => {
@@ -77,7 +83,13 @@ impl<'a> Measurer<'a> {
             let part = match selection {
                 Selection::Field(field) => {
                     let below = self.measure(&field.selection_set)?;
-                    Measure { fields: below.fields.saturating_add(1), root_fields: 1, depth: below.depth + 1 }
+                    Measure {
+                        fields: below.fields.saturating_add(1),
+                        root_fields: 1,
+                        depth: below.depth + 1,
+                        introspection: below.introspection
+                            + usize::from(INTROSPECTION_LISTS.contains(&field.name.as_str())),
+                    }
                 }
                 Selection::InlineFragment(fragment) => self.measure(&fragment.selection_set)?,
                 Selection::FragmentSpread(spread) => self.measure_fragment(&spread.fragment_name)?,
@@ -85,6 +97,7 @@ impl<'a> Measurer<'a> {
             sum.fields = sum.fields.saturating_add(part.fields);
             sum.root_fields = sum.root_fields.saturating_add(part.root_fields);
             sum.depth = sum.depth.max(part.depth);
+            sum.introspection = sum.introspection.max(part.introspection);
         }
         Ok(sum)
     }
@@ -131,9 +144,14 @@ mod tests {
     #[test]
     fn cycles_depth_and_width_are_bounded() {
         assert!(verdict("{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }").is_err());
-        assert!(verdict(&format!("{}x{}", "{a".repeat(33), "}".repeat(33))).is_err());
+        assert!(verdict(&format!("{}x{}", "{a".repeat(25), "}".repeat(25))).is_err());
         let wide: String = (0..101).map(|n| format!(" a{n}: x")).collect();
         assert!(verdict(&format!("{{{wide}}}")).is_err());
         assert!(verdict("{ root { path } ...f } fragment f on Query { viewer { role } }").is_ok());
+        let to_and_fro = "possibleTypes { interfaces { ".repeat(3);
+        assert!(
+            verdict(&format!("{{ __type(name: \"Node\") {{ {to_and_fro} name {} }} }}", "}".repeat(6)))
+                .is_err()
+        );
     }
 }

@@ -17,6 +17,9 @@ use crate::domain::page::Slice;
 use crate::domain::{change as changes, folder as folders, upload, version as versions};
 use crate::feed::IndexPage;
 
+/// Keys in one statement; SQLite takes compound statements of at most 500 parts.
+const MAX_KEYS: usize = 400;
+
 /// The way to rows by their keys.
 pub struct Loader(pub App);
 
@@ -54,7 +57,7 @@ pub struct VersionsOf(pub AssetId, pub Option<Vec<State>>);
 impl Loaders {
     /// Loads by `loader` what `batches` gather.
     pub fn new(loader: Loader, batches: Batches) -> Self {
-        Self(DataLoader::new(loader, batches, AtOnce))
+        Self(DataLoader::new(loader, batches, AtOnce).max_batch_size(MAX_KEYS))
     }
 
     /// The row of a key, if there is one.

@@ -13,7 +13,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use entity::{Timestamp, VersionId};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use http_range_header::parse_range_header;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
@@ -102,6 +101,14 @@ async fn send(
 ) -> Result<Response, HttpError> {
     let file = File::new(&content, lifetime);
     let mut headers = file.headers(&content, lifetime);
+    allow_pages(server, request, content.access, &mut headers);
+    if !file.meets_preconditions(request) {
+        return Ok(refuse(
+            StatusCode::PRECONDITION_FAILED,
+            "If-Match",
+            "does not hold: it is another file now",
+        ));
+    }
     if file.is_not_modified(request) {
         headers.remove(header::CONTENT_TYPE);
         headers.remove(header::CONTENT_DISPOSITION);
@@ -209,11 +216,20 @@ impl File {
         headers
     }
 
-    /// Whether the client has these bytes already (RFC 9110, section 13.2.2).
+    /// Whether these are the bytes that the client means (RFC 9110, section 13.2.2, steps 1 and 2).
+    fn meets_preconditions(&self, request: &HeaderMap) -> bool {
+        if request.contains_key(header::IF_MATCH) {
+            return tags(request, &header::IF_MATCH).any(|tag| tag == "*" || tag == self.etag());
+        }
+        let since = text(request, &header::IF_UNMODIFIED_SINCE);
+        since.and_then(|date| httpdate::parse_http_date(date).ok()).is_none_or(|since| self.modified <= since)
+    }
+
+    /// Whether the client has these bytes already (steps 3 and 4).
     fn is_not_modified(&self, request: &HeaderMap) -> bool {
-        if let Some(known) = text(request, &header::IF_NONE_MATCH) {
-            let weakly = |tag: &str| tag.trim().trim_start_matches("W/") == self.etag();
-            return known.trim() == "*" || known.split(',').any(weakly);
+        if request.contains_key(header::IF_NONE_MATCH) {
+            let weakly = |tag: &str| tag == "*" || tag.trim_start_matches("W/") == self.etag();
+            return tags(request, &header::IF_NONE_MATCH).any(weakly);
         }
         let since = text(request, &header::IF_MODIFIED_SINCE);
         since
@@ -225,20 +241,15 @@ impl File {
         let Some(wanted) = text(request, &header::RANGE).filter(|_| self.may_send_part(request)) else {
             return Ranges::Whole;
         };
-        // Another unit is not for us to understand.
-        if !wanted.trim_start().starts_with("bytes=") {
-            return Ranges::Whole;
-        }
-        let Ok(parsed) = parse_range_header(wanted) else {
-            return Ranges::Unsatisfiable;
-        };
-        let Ok(ranges) = parsed.validate(self.size) else {
-            return Ranges::Unsatisfiable;
-        };
-        match <[_; 1]>::try_from(ranges) {
-            Ok([range]) => Ranges::One(range),
-            Err(ranges) if ranges.len() > MAX_RANGES => Ranges::Whole,
-            Err(ranges) => Ranges::Many(ranges),
+        match parse_ranges(wanted, self.size) {
+            // Another unit is not for us to understand.
+            None => Ranges::Whole,
+            Some(ranges) if ranges.is_empty() => Ranges::Unsatisfiable,
+            Some(ranges) if ranges.len() > MAX_RANGES || covers_more(&ranges, self.size) => Ranges::Whole,
+            Some(ranges) => match <[_; 1]>::try_from(ranges) {
+                Ok([range]) => Ranges::One(range),
+                Err(ranges) => Ranges::Many(ranges),
+            },
         }
     }
 
@@ -269,6 +280,40 @@ impl File {
         }
         Ok(Body::from_stream(blob.stream(start..end).await.map_err(Error::storage)?))
     }
+}
+
+/// The ranges of a file of `size` bytes that a `Range` header asks for (RFC 9110, section 14.1): none when its
+/// unit is not bytes, an empty list when none of them is within the file or one cannot be read.
+fn parse_ranges(header: &str, size: u64) -> Option<Vec<RangeInclusive<u64>>> {
+    let (unit, set) = header.split_once('=')?;
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let specs = set.split(',').map(str::trim).filter(|spec| !spec.is_empty());
+    let ranges: Option<Vec<_>> = specs.map(|spec| parse_range(spec, size)).collect();
+    Some(ranges.unwrap_or_default().into_iter().flatten().collect())
+}
+
+/// One range: none if it cannot be read, an inner none if it lies outside the file.
+fn parse_range(spec: &str, size: u64) -> Option<Option<RangeInclusive<u64>>> {
+    let (first, last) = spec.split_once('-')?;
+    let end = size.checked_sub(1);
+    if first.is_empty() {
+        // The last so many bytes; all, if the file has fewer.
+        let count: u64 = last.parse().ok()?;
+        return Some(end.filter(|_| count > 0).map(|end| size.saturating_sub(count)..=end));
+    }
+    let first: u64 = first.parse().ok()?;
+    let last = if last.is_empty() { u64::MAX } else { last.parse().ok()? };
+    if last < first {
+        return None;
+    }
+    Some(end.filter(|end| first <= *end).map(|end| first..=last.min(end)))
+}
+
+/// Whether ranges come to more than the whole file, which then is the better answer.
+fn covers_more(ranges: &[RangeInclusive<u64>], size: u64) -> bool {
+    ranges.len() > 1 && ranges.iter().map(|range| range.end() - range.start() + 1).sum::<u64>() > size
 }
 
 /// Several ranges in one answer (RFC 9110, section 14.6).
@@ -337,15 +382,52 @@ fn with_charset(content_type: &str) -> String {
 /// Whether a browser that opens such a file would run what is in it, with the rights of our origin.
 fn can_run_script(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let known = [
-        "text/html",
-        "text/xml",
-        "application/xml",
-        "application/xhtml+xml",
-        "text/xsl",
-        "multipart/related",
+    let known = ["text/html", "text/xml", "application/xml", "text/xsl"];
+    let holds_others = essence.starts_with("multipart/") || essence.starts_with("message/");
+    essence.ends_with("+xml") || holds_others || known.contains(&essence.as_str())
+}
+
+/// The entity tags of a header, in all its lines.
+fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
+}
+
+/// Any page may read what anyone may; what is private, only pages that are trusted.
+fn allow_pages(server: &Server, request: &HeaderMap, access: Access, headers: &mut HeaderMap) {
+    let origin = request.get(header::ORIGIN);
+    let allowed = match access {
+        Access::Public => Some(HeaderValue::from_static("*")),
+        Access::Private => origin.filter(|_| server.auth().trusts_page(request)).cloned(),
+    };
+    let Some(allowed) = allowed else { return };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    let exposed =
+        "etag, content-length, content-range, content-disposition, accept-ranges, digest, repr-digest";
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+    if access == Access::Private {
+        headers.insert(header::VARY, HeaderValue::from_static("Origin, Authorization"));
+    }
+}
+
+/// What a page is told that asks whether it may send conditions, ranges or a token along.
+pub async fn preflight() -> impl IntoResponse {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "Authorization, If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range",
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
     ];
-    essence.ends_with("+xml") || known.contains(&essence.as_str())
+    (StatusCode::NO_CONTENT, headers)
+}
+
+fn refuse(status: StatusCode, field: &str, message: &str) -> Response {
+    let mut response = HttpError::from(Error::bad_input(field, message)).into_response();
+    *response.status_mut() = status;
+    response
 }
 
 fn whole_seconds(at: Timestamp) -> SystemTime {
@@ -378,11 +460,36 @@ mod tests {
     }
 
     #[test]
+    fn ranges_are_read_as_the_standard_says() {
+        for (header, expected) in [
+            ("bytes=0-3", Some(vec![0..=3])),
+            ("Bytes = 0-3", Some(vec![0..=3])),
+            ("bytes=-100", Some(vec![0..=9])),
+            ("bytes=8-100", Some(vec![8..=9])),
+            ("bytes=0-0, 999-, 5-", Some(vec![0..=0, 5..=9])),
+            ("bytes=0-3,", Some(vec![0..=3])),
+            ("bytes=10-", Some(vec![])),
+            ("bytes=-0", Some(vec![])),
+            ("bytes=3-1", Some(vec![])),
+            ("bytes=0-1, x", Some(vec![])),
+            ("bytes=99999999999999999999-", Some(vec![])),
+            ("lines=1-2", None),
+            ("bytes", None),
+        ] {
+            assert_eq!(parse_ranges(header, 10), expected, "{header}");
+        }
+        assert_eq!(parse_ranges("bytes=0-3", 0), Some(vec![]));
+        assert_eq!(parse_ranges("bytes=-3", 0), Some(vec![]));
+    }
+
+    #[test]
     fn what_can_run_script_is_known_by_its_type() {
         for (content_type, can) in [
             ("image/svg+xml", true),
             ("text/html; charset=utf-8", true),
             ("application/atom+xml", true),
+            ("multipart/x-mixed-replace; boundary=x", true),
+            ("message/rfc822", true),
             ("application/pdf", false),
             ("image/png", false),
             ("text/plain", false),

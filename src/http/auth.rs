@@ -158,9 +158,13 @@ fn write_token(path: &Path) -> std::io::Result<()> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    // Whole or not at all: an empty file would lock everybody out.
+    let unfinished = path.with_extension("new");
+    let _ = fs::remove_file(&unfinished);
+    let mut file = options.open(&unfinished)?;
     writeln!(file, "vellum_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())?;
-    file.sync_all()
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
 }
 
 #[cfg(test)]

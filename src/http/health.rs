@@ -27,7 +27,7 @@ pub async fn ready(State(server): State<Server>) -> Response {
                 |done| done.err().map(|error| error.to_string()),
             ),
         ),
-        ("server", app.stopping().is_cancelled().then(|| "stopping".to_owned())),
+        ("server", (app.stopping().is_cancelled() || !app.takes_jobs()).then(|| "stopping".to_owned())),
     ];
     for (part, cause) in parts.iter().filter_map(|(part, cause)| Some((part, cause.as_ref()?))) {
         tracing::warn!(part, cause, "not ready");

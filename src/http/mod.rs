@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, Method, Request, header};
+use axum::http::{HeaderValue, Method, Request, header};
 use axum::middleware;
 use axum::response::Redirect;
 use axum::routing::{any, get, put};
@@ -65,10 +65,9 @@ impl Server {
 /// Every route of the server. Refusals of a method come before the layers, so that CORS answers its own.
 pub fn router(server: Server) -> Router {
     let bytes = Router::new()
-        .route("/assets/{*path}", get(assets::stable))
-        .route("/v/{id}/{filename}", get(assets::version))
-        .method_not_allowed_fallback(error::no_method)
-        .layer(public_reads());
+        .route("/assets/{*path}", get(assets::stable).options(assets::preflight))
+        .route("/v/{id}/{filename}", get(assets::version).options(assets::preflight))
+        .method_not_allowed_fallback(error::no_method);
     let uploads = Router::new()
         .route("/uploads/{id}", put(uploads::receive))
         .method_not_allowed_fallback(error::no_method)
@@ -97,23 +96,6 @@ pub fn router(server: Server) -> Router {
 /// A span without the query string, which may have a signature.
 fn span<B>(request: &Request<B>) -> tracing::Span {
     tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
-}
-
-/// Any page may read what anyone may read.
-fn public_reads() -> CorsLayer {
-    CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers(Any)
-        .expose_headers([
-            header::ETAG,
-            header::CONTENT_LENGTH,
-            header::CONTENT_RANGE,
-            header::CONTENT_DISPOSITION,
-            header::ACCEPT_RANGES,
-            HeaderName::from_static("digest"),
-            HeaderName::from_static("repr-digest"),
-        ])
 }
 
 /// Any page may send bytes to a signed URL that it was given: the signature is what counts.

@@ -133,16 +133,13 @@ impl Connection {
     }
 
     async fn run(mut self) {
-        if let Err(Close { code, reason }) = self.serve().await {
-            let reason: String = truncate(&reason, MAX_REASON).to_owned();
-            let frame = CloseFrame { code, reason: Utf8Bytes::from(reason) };
-            let _ = timeout(PATIENCE, self.socket.send(Message::Close(Some(frame)))).await;
-            // Let the client's close frame arrive, so that ours is not lost with the connection.
-            let _ = timeout(Duration::from_secs(1), async {
-                while let Some(Ok(_)) = self.socket.recv().await {}
-            })
-            .await;
-        }
+        let Close { code, reason } = self.serve().await.err().unwrap_or_else(|| Close::new(1000, ""));
+        let frame = CloseFrame { code, reason: Utf8Bytes::from(truncate(&reason, MAX_REASON).to_owned()) };
+        // Answers the client's close frame, if it sent one; else lets it answer ours before the connection goes.
+        let _ = timeout(PATIENCE, self.socket.send(Message::Close(Some(frame)))).await;
+        let _ =
+            timeout(Duration::from_secs(1), async { while let Some(Ok(_)) = self.socket.recv().await {} })
+                .await;
         self.tasks.shutdown().await;
     }
 

@@ -67,12 +67,11 @@ fn flags_go_before_the_environment_and_the_environment_before_the_file() {
     assert!(run(&["--log-format", "flag"], Some("env")).contains("\"flag\" is unknown"));
 }
 
-#[test]
-fn it_starts_on_nothing_says_where_to_look_and_stops_when_told() {
-    let folder = tempfile::tempdir().expect("a folder");
+/// A server that was started on `folder`, and where it answers.
+fn serve(folder: &std::path::Path) -> (std::process::Child, String) {
     let mut server = vellum()
         .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"])
-        .arg(folder.path().join("new/data"))
+        .arg(folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -80,7 +79,64 @@ fn it_starts_on_nothing_says_where_to_look_and_stops_when_told() {
     let mut lines =
         BufReader::new(server.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
     let explore = lines.find(|line| line.contains("/graphql")).expect("a URL");
-    let url = explore.split_whitespace().last().expect("a URL").replace("/graphql", "/readyz");
+    (server, explore.split_whitespace().last().expect("a URL").to_owned())
+}
+
+#[test]
+fn killed_at_any_moment_of_its_first_start_it_starts_again() {
+    for after_ms in [1, 5, 10, 15, 20, 25, 30, 40, 60] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        let mut first = vellum()
+            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(&data)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        std::thread::sleep(std::time::Duration::from_millis(after_ms));
+        first.kill().expect("killed");
+        first.wait().expect("ended");
+        let (mut second, _) = serve(&data);
+        second.kill().expect("killed");
+        second.wait().expect("ended");
+    }
+}
+
+#[test]
+fn the_deepest_document_that_is_let_in_is_answered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // A path with all that a URL would take for something else.
+    let (mut server, url) = serve(&folder.path().join("a b%20c?d#e"));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let client = reqwest::Client::new();
+        let ask = async |query: String| -> serde_json::Value {
+            let body = serde_json::json!({ "query": query });
+            client.post(&url).json(&body).send().await.expect("an answer").json().await.expect("JSON")
+        };
+        let deep = "d/".repeat(32);
+        ask(format!("mutation {{ createFolder(input: {{ path: \"{deep}\" }}) {{ created }} }}")).await;
+        let path = deep.trim_end_matches('/');
+        let up = "parent { ".repeat(22);
+        let answer = ask(format!("{{ folder(path: \"{path}\") {{ {up} id {} }} }}", "} ".repeat(22))).await;
+        assert!(answer.get("errors").is_none(), "{answer}");
+        let down = "folders(first: 1) { nodes { parent { ".repeat(7);
+        let answer = ask(format!("{{ root {{ {down} id {} }} }}", "} } } ".repeat(7))).await;
+        assert!(answer.get("errors").is_none(), "{answer}");
+        let too_deep = "parent { ".repeat(30);
+        let answer = ask(format!("{{ root {{ {too_deep} id {} }} }}", "} ".repeat(30))).await;
+        assert_eq!(answer["errors"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED");
+    });
+    server.kill().expect("killed");
+    server.wait().expect("ended");
+}
+
+#[test]
+fn it_starts_on_nothing_says_where_to_look_and_stops_when_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut server, url) = serve(&folder.path().join("new/data"));
+    let url = url.replace("/graphql", "/readyz");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let status = runtime.block_on(async { reqwest::get(url).await.expect("an answer").status() });
     assert_eq!(status, 200);

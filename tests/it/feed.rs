@@ -152,6 +152,65 @@ async fn a_log_longer_than_memory_and_chunk_is_replayed_whole() {
     assert_eq!(got, cursors);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_mutation_wrote_is_never_split() {
+    let server = TestServer::start().await;
+    let mut live = server.socket().await;
+    live.subscribe("live", FOLLOW, json!({ "after": server.app.feed().encode(0) })).await;
+    let actor = vellum::domain::actor::Actor::dev();
+    let creating = (0..200).map(|number| {
+        let (app, actor) = (server.app.clone(), actor.clone());
+        // 31 entries each, so that no power of ten ends where a mutation does.
+        let path = format!("n{number}{}", "/d".repeat(30));
+        async move {
+            let path = vellum::domain::path::TreePath::parse(&path, "path").expect("a path");
+            vellum::domain::folder::create(&app, &actor, vellum::domain::folder::NewFolder::At(path))
+                .await
+                .expect("made")
+        }
+    });
+    let creating = futures_util::future::join_all(creating);
+    let reading = async {
+        let mut seen = 0;
+        while seen < 200 * 31 {
+            let batch = live.event().await["changes"].take();
+            let entries = batch["changes"].as_array().expect("changes");
+            assert_eq!(
+                entries.len() % 31,
+                0,
+                "a batch of {} ends at {}",
+                entries.len(),
+                entries[entries.len() - 1]
+            );
+            seen += entries.len();
+        }
+    };
+    tokio::join!(creating, reading);
+}
+
+#[tokio::test]
+async fn an_entry_is_told_at_once_whatever_else_shares_its_commit() {
+    let server = TestServer::start().await;
+    let (app, actor) = (&server.app, vellum::domain::actor::Actor::dev());
+    let mut follow = vellum::domain::change::follow(app, &actor, None, vellum::feed::Filter::default())
+        .await
+        .expect("a follower");
+    for number in 0..20 {
+        let path = vellum::domain::path::TreePath::parse(&format!("n{number}"), "path").expect("a path");
+        let folder =
+            vellum::domain::folder::create(app, &actor, vellum::domain::folder::NewFolder::At(path.clone()));
+        // Done already when it runs, so it writes nothing; and it is the last of the commit.
+        let nothing =
+            vellum::domain::folder::create(app, &actor, vellum::domain::folder::NewFolder::At(path));
+        let (made, again) = tokio::join!(folder, nothing);
+        let seq = made.expect("made").changes[0].seq;
+        assert!(again.expect("answered").changes.is_empty());
+        let mut bell = app.feed().bell();
+        assert!(*bell.borrow_and_update() >= seq, "the bell was rung for entry {seq}");
+        assert_eq!(follow.next().await.expect("a batch").seq, seq);
+    }
+}
+
 #[tokio::test]
 async fn a_live_filter_passes_what_the_same_filter_pages() {
     let server = TestServer::start().await;
@@ -163,6 +222,7 @@ async fn a_live_filter_passes_what_the_same_filter_pages() {
         json!({ "folder": { "path": "a/b" } }),
         json!({ "folder": { "path": "a" }, "recursive": false }),
         json!({ "folder": { "path": "" }, "recursive": false }),
+        json!({ "folder": { "path": "" } }),
         json!({ "folder": { "id": folder } }),
         json!({ "folder": { "id": folder }, "recursive": false }),
         json!({ "folder": { "id": "folder_00000000000000000000000000" }, "recursive": false }),
@@ -174,6 +234,10 @@ async fn a_live_filter_passes_what_the_same_filter_pages() {
     server.upload(json!({ "path": "a/b/photo" }), b"y").await;
     server.upload(json!({ "path": "z/a/b/photo" }), b"z").await;
     server.upload(json!({ "path": "top" }), b"t").await;
+    for path in ["", "z", "z/a"] {
+        let update = "mutation($path: String!) { updateFolder(input: { folder: { path: $path }, title: \"T\" }) { folder { title } } }";
+        server.gql(update, json!({ "path": path })).await;
+    }
     let page = "query($filter: ChangeFilter) { changes(first: 200, filter: $filter) { nodes { cursor } } }";
     for filter in filters {
         let pages = server.gql(page, json!({ "filter": filter })).await["changes"]["nodes"].take();

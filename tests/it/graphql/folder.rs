@@ -230,4 +230,9 @@ async fn pages_stay_in_place_when_names_come_and_go() {
     server.refuses(query, json!({ "first": 201 }), "BAD_USER_INPUT", Some("first")).await;
     server.refuses(query, json!({ "first": -1 }), "BAD_USER_INPUT", Some("first")).await;
     server.refuses(query, json!({ "first": 1, "after": "nonsense" }), "BAD_USER_INPUT", Some("after")).await;
+    let made_up = base64::Engine::encode(
+        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        r#"["NAME",5,"00000000-0000-0000-0000-000000000000"]"#,
+    );
+    server.refuses(query, json!({ "first": 1, "after": made_up }), "BAD_USER_INPUT", Some("after")).await;
 }

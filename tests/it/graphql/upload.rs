@@ -4,7 +4,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use vellum::domain::upload::sweep;
 
-use crate::support::{FINISH, HOPPER, ROCKET, TestServer, sha256, text};
+use crate::support::{FINISH, HOPPER, ROCKET, TestServer, eventually, sha256, text};
 
 const STATUS: &str = "query($id: ID!) { uploadIntent(id: $id) { status receivedBytes rejection target { url } version { number } } }";
 const CANCEL: &str = "mutation($id: ID!) { cancelUpload(input: { intentId: $id }) { intent { status } } }";
@@ -111,9 +111,7 @@ async fn a_body_that_breaks_off_leaves_the_intent_waiting() {
     let broken = server.client.put(text(&intent["target"]["url"])).body(body).send().await;
     assert!(broken.is_err() || broken.is_ok_and(|response| response.status() == 400));
     assert_eq!(status(&server, &intent).await["status"], "CREATED");
-    while !server.stored("staging").is_empty() {
-        tokio::task::yield_now().await;
-    }
+    eventually(|| server.stored("staging").is_empty()).await;
     assert_eq!(server.send_bytes(&intent, HOPPER).await.status(), 200);
     assert_eq!(server.finish_upload(&intent).await["version"]["sha256"], sha256(HOPPER));
 }
@@ -183,9 +181,7 @@ async fn a_body_that_ends_after_the_sweep_leaves_nothing() {
     let body = reqwest::Body::wrap_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
     let sending = tokio::spawn(server.client.put(text(&intent["target"]["url"])).body(body).send());
     sender.send(Ok(bytes::Bytes::from_static(HOPPER))).await.expect("sent");
-    while server.stored("staging").is_empty() {
-        tokio::task::yield_now().await;
-    }
+    eventually(|| !server.stored("staging").is_empty()).await;
     server.clock.advance(HOUR_MS);
     sweep(&server.app).await.expect("swept");
     drop(sender);

@@ -65,6 +65,17 @@ async fn what_a_client_has_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn other_bytes_than_a_client_means_are_not_sent() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "photo" }), HOPPER).await;
+    let etag = format!("\"{}\"", sha256(HOPPER));
+    assert_eq!(server.get("/assets/photo", &[("if-match", &etag)]).await.status(), 200);
+    assert_eq!(server.get("/assets/photo", &[("if-match", "\"other\"")]).await.status(), 412);
+    let long_ago = [("if-unmodified-since", "Sat, 01 Jan 2000 00:00:00 GMT")];
+    assert_eq!(server.get("/assets/photo", &long_ago).await.status(), 412);
+}
+
+#[tokio::test]
 async fn parts_are_sent_as_asked() {
     let server = TestServer::start().await;
     server.upload(json!({ "path": "photo" }), HOPPER).await;
@@ -169,9 +180,14 @@ async fn what_could_run_script_is_sandboxed() {
 }
 
 #[tokio::test]
-async fn any_page_may_read_public_bytes() {
+async fn any_page_may_read_public_bytes_and_only_trusted_ones_private_bytes() {
     let server = TestServer::start().await;
     server.upload(json!({ "path": "photo" }), HOPPER).await;
+    server.upload(json!({ "path": "private", "visibility": "PRIVATE" }), HOPPER).await;
+    for (origin, allowed) in [("https://elsewhere.example", false), ("http://localhost:5173", true)] {
+        let response = server.get("/assets/private", &[("origin", origin)]).await;
+        assert_eq!(response.headers().contains_key("access-control-allow-origin"), allowed, "{origin}");
+    }
     let response = server.get("/assets/photo", &[("origin", "https://elsewhere.example")]).await;
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
     let intent = server.start_upload(json!({ "path": "other", "contentType": "image/jpeg" })).await;

@@ -58,17 +58,37 @@ async fn one_connection_has_a_bounded_number_of_operations() {
 }
 
 #[tokio::test]
-async fn a_slow_operation_holds_up_no_other_on_its_socket() {
+async fn a_closing_handshake_is_finished() {
     let server = TestServer::start().await;
     let mut socket = server.socket().await;
-    socket.subscribe("quiet", "subscription { changes { cursor } }", json!({})).await;
-    for id in 0..200 {
-        socket.subscribe(&format!("q{id}"), "{ headCursor }", json!({})).await;
+    socket.close().await;
+    assert_eq!(socket.close_code().await, 1000);
+    let mut socket = Socket::connect(&server.address, "graphql-ws").await;
+    socket.send(json!({ "type": "connection_terminate" })).await;
+    assert_eq!(socket.close_code().await, 1000);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_nobody_else() {
+    let server = TestServer::start().await;
+    let mut deaf = server.socket().await;
+    for id in 0..20 {
+        deaf.subscribe(&id.to_string(), "subscription { changes { cursor changes { path } } }", json!({}))
+            .await;
     }
-    let mut completed = 0;
-    while completed < 200 {
-        let message = socket.next().await;
-        completed += usize::from(message["type"] == "complete");
+    let mut other = server.socket().await;
+    other.subscribe("1", "subscription { changes { changes { path } } }", json!({})).await;
+    for number in 0..300 {
+        let create = "mutation($path: String!) { createFolder(input: { path: $path }) { created } }";
+        server.gql(create, json!({ "path": format!("{}/{number}", "x".repeat(200)) })).await;
+    }
+    let last = format!("{}/299", "x".repeat(200));
+    loop {
+        let mut event = other.event().await;
+        let changes = event["changes"]["changes"].take();
+        if changes.as_array().expect("changes").iter().any(|change| change["path"] == last) {
+            break;
+        }
     }
 }
 
