@@ -3,25 +3,26 @@
 //! A folder's row has its whole path, so a look-up is one probe; assets have only their folder's id, so a move
 //! rewrites the folders below and touches no asset.
 
-use std::collections::HashMap;
+mod list;
+mod relocate;
 
 use entity::change::ChangeType;
 use entity::name::Holder;
-use entity::{FolderId, asset, folder};
-use sea_orm::sea_query::{Expr, ExprTrait as _, Func, Query};
+use entity::{FolderId, folder};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _,
-    IntoActiveModel as _, IntoSimpleExpr as _, PaginatorTrait as _, QueryFilter as _, QuerySelect as _,
-    QueryTrait as _,
+    IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
 };
 
 use super::actor::{Actor, Role};
 use super::error::{Error, Result};
-use super::page::{BY_NAME, Direction, Page, Position, Slice, SortKey, Source, fetch};
-use super::path::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, TreePath, below, lineage_paths, name_of};
-use super::{Committed, Edit, Ending, check_revision, commit, name, perform, text};
+use super::path::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, TreePath, below, lineage_paths};
+use super::{Committed, Edit, check_revision, commit, name, text};
 use crate::app::App;
 use crate::feed::Draft;
+
+pub use list::{FolderOrder, Listing, by_ids, by_paths, counts, list};
+pub use relocate::{Moved, relocate};
 
 /// Names one folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,43 +56,6 @@ pub struct Created {
     pub created: bool,
 }
 
-/// What a move did.
-#[derive(Debug, Clone)]
-pub struct Moved {
-    /// The folder where it is now.
-    pub folder: folder::Model,
-    /// Where it was.
-    pub old_path: String,
-    /// Folders that moved, itself included.
-    pub folders: i32,
-    /// Assets that moved with them.
-    pub assets: i32,
-}
-
-/// What folders are sorted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FolderOrder {
-    /// By name.
-    Name,
-    /// By creation.
-    CreatedAt,
-    /// By last change.
-    UpdatedAt,
-}
-
-/// One page of the folders in a folder.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Listing {
-    /// The folder that they lie in.
-    pub parent: FolderId,
-    /// Which of them.
-    pub page: Page,
-    /// What they are sorted by.
-    pub order: FolderOrder,
-    /// Which way.
-    pub direction: Direction,
-}
-
 /// The folder at `path`, if there is one.
 ///
 /// # Errors
@@ -99,62 +63,6 @@ pub struct Listing {
 pub async fn at_path(app: &App, actor: &Actor, path: &TreePath) -> Result<Option<folder::Model>> {
     actor.require(Role::Viewer)?;
     find(app.read(), path).await
-}
-
-/// Folders by id.
-///
-/// # Errors
-/// What the database says.
-pub async fn by_ids(app: &App, ids: &[FolderId]) -> Result<HashMap<FolderId, folder::Model>> {
-    let rows =
-        folder::Entity::find().filter(folder::Column::Id.is_in(ids.iter().copied())).all(app.read()).await?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
-}
-
-/// The folders at several paths, by path.
-///
-/// # Errors
-/// What the database says.
-pub async fn by_paths(app: &App, paths: &[String]) -> Result<HashMap<String, folder::Model>> {
-    let rows = folder::Entity::find().filter(folder::Column::Path.is_in(paths)).all(app.read()).await?;
-    Ok(rows.into_iter().map(|row| (row.path.clone(), row)).collect())
-}
-
-/// Several pages of subfolders by one statement.
-///
-/// # Errors
-/// What the database says.
-pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Slice<folder::Model>>> {
-    let source = |listing: &Listing| Source {
-        rows: folder::Entity::find().filter(folder::Column::ParentId.eq(listing.parent)).into_query(),
-        page: listing.page.clone(),
-        key: listing.order.column().into_simple_expr(),
-        direction: listing.direction,
-    };
-    let sources = listings.iter().map(source).collect();
-    let found =
-        fetch::<folder::Entity>(app.read(), sources, |index, row| listings[index].order.position(row))
-            .await?;
-    let slices =
-        listings.iter().zip(found).map(|(listing, rows)| (listing.clone(), listing.page.slice(rows)));
-    Ok(slices.collect())
-}
-
-/// How many folders lie right in each of several.
-///
-/// # Errors
-/// What the database says.
-pub async fn counts(app: &App, parents: &[FolderId]) -> Result<HashMap<FolderId, i64>> {
-    let rows: Vec<(FolderId, i64)> = folder::Entity::find()
-        .select_only()
-        .column(folder::Column::ParentId)
-        .expr(folder::Column::Id.count())
-        .filter(folder::Column::ParentId.is_in(parents.iter().copied()))
-        .group_by(folder::Column::ParentId)
-        .into_tuple()
-        .all(app.read())
-        .await?;
-    Ok(rows.into_iter().collect())
 }
 
 /// Creates a folder. One that is at the path already is answered as it is.
@@ -210,66 +118,6 @@ pub async fn update(
         })
     })
     .await
-}
-
-/// Moves or renames a folder with all below it: one commit, one entry, whatever it holds. Missing folders
-/// above the new place are made.
-///
-/// # Errors
-/// `BAD_USER_INPUT` for the root, for a place inside the folder, and when a path below would become too long
-/// or too deep; `ALREADY_EXISTS` when the place is taken; `NOT_FOUND`; `REVISION_CONFLICT`.
-pub async fn relocate(
-    app: &App,
-    actor: &Actor,
-    target: FolderRef,
-    to: TreePath,
-    if_revision: Option<i64>,
-    ending: Ending,
-) -> Result<Committed<Moved>> {
-    perform(app, actor, ending, move |edit| {
-        Box::pin(async move { relocate_in(edit, &target, &to, if_revision).await })
-    })
-    .await
-}
-
-async fn relocate_in(
-    edit: Edit<'_>,
-    target: &FolderRef,
-    to: &TreePath,
-    if_revision: Option<i64>,
-) -> Result<Moved> {
-    let conn = edit.conn();
-    let folder = lock(conn, target).await?;
-    let Some(old_parent) = folder.parent_id else {
-        return Err(Error::bad_input("input.folder", "the root cannot be moved"));
-    };
-    let from = TreePath::trusted(folder.path.clone());
-    if from == *to {
-        let (folders, assets) = (0, 0);
-        return Ok(Moved { old_path: folder.path.clone(), folder, folders, assets });
-    }
-    check_revision(|| what(&folder), if_revision, folder.revision)?;
-    if from.contains(to) {
-        return Err(Error::bad_input("input.toPath", format!("{to} lies inside {from}, which would move")));
-    }
-    check_fits(conn, &from, to).await?;
-    let parent = ensure(edit, &to.parent()).await?;
-    name::take(conn, &parent, to.name(), Holder::Folder).await?;
-    name::release(conn, old_parent, &folder.name).await?;
-    let (folders, assets) = count_below(conn, from.as_str()).await?;
-    rewrite_below(conn, &from, to).await?;
-    let (new_name, new_path, parent_id) = (to.name().to_owned(), to.as_str().to_owned(), parent.id);
-    let depth = i32::try_from(to.depth()).unwrap_or(i32::MAX);
-    let folder = touch(edit, folder, |row| {
-        row.parent_id = Set(Some(parent_id));
-        row.name = Set(new_name);
-        row.path = Set(new_path);
-        row.depth = Set(depth);
-    })
-    .await?;
-    let old_lineage = lineage(conn, from.parent().as_str()).await?;
-    record(edit, ChangeType::FolderMove, &folder, Some(from.as_str().to_owned()), &old_lineage).await?;
-    Ok(Moved { folder, old_path: from.to_string(), folders: folders + 1, assets })
 }
 
 /// The folder at `path`, made with those above it where missing: one entry each.
@@ -482,108 +330,6 @@ pub(super) fn is_below(path: &str) -> Condition {
 /// The condition for the folder at `path` and those below it.
 pub(super) fn is_at_or_below(path: &str) -> Condition {
     Condition::any().add(folder::Column::Path.eq(path)).add(is_below(path))
-}
-
-/// How many folders lie below `path`, and how many assets in it and below.
-async fn count_below(conn: &impl ConnectionTrait, path: &str) -> Result<(i32, i32)> {
-    let folders = folder::Entity::find().filter(is_below(path)).count(conn).await?;
-    let inside = folder::Entity::find().select_only().column(folder::Column::Id).filter(is_at_or_below(path));
-    let assets = asset::Entity::find()
-        .filter(asset::Column::FolderId.in_subquery(inside.into_query()))
-        .count(conn)
-        .await?;
-    Ok((i32::try_from(folders).unwrap_or(i32::MAX), i32::try_from(assets).unwrap_or(i32::MAX)))
-}
-
-/// Gives all folders below `from` their paths below `to`.
-async fn rewrite_below(conn: &impl ConnectionTrait, from: &TreePath, to: &TreePath) -> Result<()> {
-    let levels = i32::try_from(to.depth()).unwrap_or(0) - i32::try_from(from.depth()).unwrap_or(0);
-    let tail_start = i32::try_from(from.as_str().chars().count() + 1).unwrap_or(i32::MAX);
-    let tail = Func::cust("substr").arg(folder::Column::Path.into_simple_expr()).arg(Expr::value(tail_start));
-    let new_path =
-        Expr::value(to.as_str()).binary(sea_orm::sea_query::BinOper::Custom("||"), Expr::expr(tail));
-    let rewrite = Query::update()
-        .table(folder::Entity)
-        .value(folder::Column::Path, new_path)
-        .value(folder::Column::Depth, Expr::col(folder::Column::Depth).add(levels))
-        .cond_where(is_below(from.as_str()))
-        .to_owned();
-    conn.execute(&rewrite).await?;
-    Ok(())
-}
-
-/// Refuses a move that would make a path below too long or too deep.
-async fn check_fits(conn: &impl ConnectionTrait, from: &TreePath, to: &TreePath) -> Result<()> {
-    let bytes = || Func::cust("octet_length").arg(folder::Column::Path.into_simple_expr());
-    let (depth, longest): (Option<i32>, Option<i32>) = folder::Entity::find()
-        .select_only()
-        .expr(folder::Column::Depth.max())
-        .expr(Expr::expr(bytes()).max())
-        .filter(is_at_or_below(from.as_str()))
-        .into_tuple()
-        .one(conn)
-        .await?
-        .unwrap_or_default();
-    let grown =
-        |was: Option<i32>, old: usize, new: usize| usize::try_from(was.unwrap_or(0)).unwrap_or(0) + new - old;
-    let depth = grown(depth, from.depth(), to.depth());
-    let longest_folder = grown(longest, from.as_str().len(), to.as_str().len());
-    if depth > MAX_DEPTH || longest_folder > MAX_PATH_BYTES {
-        return Err(too_deep("input.toPath", "a folder below"));
-    }
-    // Only when it could matter: reading every asset below costs by their number.
-    let assets_may_not_fit = depth == MAX_DEPTH || longest_folder + 1 + MAX_NAME_BYTES > MAX_PATH_BYTES;
-    if assets_may_not_fit && !assets_fit(conn, from, to).await? {
-        return Err(too_deep("input.toPath", "an asset below"));
-    }
-    Ok(())
-}
-
-async fn assets_fit(conn: &impl ConnectionTrait, from: &TreePath, to: &TreePath) -> Result<bool> {
-    let bytes = |column: sea_orm::sea_query::SimpleExpr| Expr::expr(Func::cust("octet_length").arg(column));
-    let path =
-        bytes(folder::Column::Path.into_simple_expr()).add(bytes(asset::Column::Name.into_simple_expr()));
-    let longest = i32::try_from(MAX_PATH_BYTES + from.as_str().len() - to.as_str().len()).unwrap_or(0) - 1;
-    let deepest = i32::try_from(MAX_DEPTH + from.depth() - to.depth()).unwrap_or(0) - 1;
-    let too_far = Condition::any().add(path.gt(longest)).add(folder::Column::Depth.gt(deepest));
-    let misfit = asset::Entity::find()
-        .inner_join(folder::Entity)
-        .filter(is_at_or_below(from.as_str()))
-        .filter(too_far)
-        .count(conn)
-        .await?;
-    Ok(misfit == 0)
-}
-
-impl FolderOrder {
-    /// The word that cursors of this order carry.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Name => BY_NAME,
-            Self::CreatedAt => "CREATED_AT",
-            Self::UpdatedAt => "UPDATED_AT",
-        }
-    }
-
-    const fn column(self) -> folder::Column {
-        match self {
-            Self::Name => folder::Column::Name,
-            Self::CreatedAt => folder::Column::CreatedAt,
-            Self::UpdatedAt => folder::Column::UpdatedAt,
-        }
-    }
-
-    /// Where `folder` stands in this order.
-    #[must_use]
-    pub fn position(self, folder: &folder::Model) -> Position {
-        let key = match self {
-            Self::Name => SortKey::Text(name_of(&folder.path).to_owned()),
-            Self::CreatedAt => SortKey::Int(folder.created_at.0),
-            Self::UpdatedAt => SortKey::Int(folder.updated_at.0),
-        };
-        Position { key, id: folder.id.0 }
-    }
 }
 
 #[cfg(test)]

@@ -9,34 +9,33 @@
 //! 4. `sweep` ends what nobody finished. It first makes the intent `EXPIRED`, after which no commit accepts
 //!    it, and then removes staging files before final ones, so that no move can slip by.
 
-use std::collections::HashMap;
-use std::time::Duration;
+mod receive;
+mod steps;
+mod sweep;
 
-use bytes::Bytes;
+use std::collections::HashMap;
+
 use entity::asset::Visibility;
-use entity::upload_intent::{self, RejectionCode, Status};
+use entity::upload_intent::{self, Status};
 use entity::{StoredFileId, Timestamp, UploadIntentId, stored_file, version};
-use futures_util::Stream;
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
 };
 
 use super::actor::{Actor, Role};
 use super::asset::{self, Asset, AssetRef, NewAsset};
-use super::content_type::{self, Verdict};
+use super::content_type;
 use super::error::{Error, Result, UploadError};
 use super::path::{TreePath, parse_name};
 use super::version::{Fate, NewVersion, Outcome, checked_label};
 use super::{Committed, Edit, check_revision, commit};
 use crate::app::App;
-use crate::blob::{BlobKey, LocalStore, StageError, Staged, StagingKey};
+use crate::blob::{BlobKey, LocalStore, StagingKey};
 
-/// Intents that one sweep ends, at most; the next sweep goes on.
-const SWEEP_BATCH: u64 = 500;
-
-/// Longest wait for a place among those that are received.
-const PERMIT_WAIT: Duration = Duration::from_secs(30);
+pub use receive::receive;
+pub use steps::Steps;
+pub use sweep::{sweep, sweep_forever};
 
 /// What signatures of upload URLs are for.
 const SIGNATURE: &str = "upload";
@@ -158,63 +157,6 @@ pub fn target(app: &App, intent: &upload_intent::Model) -> Option<Target> {
     Some(Target { method: "PUT", url, headers: content_type.collect() })
 }
 
-/// Takes the bytes of an intent. Whoever holds the signed URL may send them, for whoever started the upload.
-///
-/// # Errors
-/// `FORBIDDEN` for a wrong signature; `SIZE_MISMATCH`, `CHECKSUM_MISMATCH` or `CONTENT_TYPE_MISMATCH` when
-/// they are not what was declared, and the intent is rejected; `UPLOAD_INCOMPLETE` when the body breaks off,
-/// and the intent waits on; `UPLOAD_ALREADY_RECEIVED`, `UPLOAD_CANCELLED`, `UPLOAD_EXPIRED`.
-pub async fn receive<E: std::fmt::Display>(
-    app: &App,
-    id: UploadIntentId,
-    signature: &str,
-    body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
-) -> Result<upload_intent::Model> {
-    if !app.signer().verify(SIGNATURE, &id.to_string(), signature) {
-        return Err(Error::Forbidden(
-            "the signature does not fit: send exactly the URL that was given".to_owned(),
-        ));
-    }
-    let intent = load(app.read(), id).await?;
-    let intent = as_of_now(intent, app.clock().now());
-    check_waits_for_bytes(&intent)?;
-    let permit = tokio::time::timeout(PERMIT_WAIT, app.uploads().acquire()).await;
-    let busy = |_| Error::RateLimited("too many uploads at the same time; try again".to_owned());
-    let permit = permit.map_err(busy)?.map_err(Error::internal)?;
-    let key = StagingKey { intent: id, attempt: app.clock().new_id() };
-    let limit = intent.declared_size_bytes.unwrap_or(app.config().max_upload_bytes).unsigned_abs();
-    let left = intent.expires_at.0 - app.clock().now().0;
-    let staging = app.store().stage(&key, body, limit);
-    // A sender that takes longer than the intent lives keeps a place that others need.
-    let staged = tokio::time::timeout(Duration::from_millis(left.unsigned_abs()), staging).await;
-    let Ok(staged) = staged else {
-        return Err(Error::upload(UploadError::Expired, "the upload expired before all bytes came"));
-    };
-    let verdict = match staged {
-        Ok(staged) => compare(&intent, staged),
-        Err(StageError::TooLong) => Err(Rejection {
-            code: RejectionCode::SizeMismatch,
-            message: format!("more than {limit} bytes came"),
-        }),
-        Err(StageError::Body(error)) => {
-            let message = format!("the body broke off ({error}); send it again");
-            return Err(Error::upload(UploadError::Incomplete, message));
-        }
-        Err(StageError::Store(error)) => return Err(Error::storage(error)),
-    };
-    drop(permit);
-    let outcome = settle(app, &intent, key, verdict).await;
-    if !matches!(&outcome, Ok(intent) if intent.status == Status::Received) {
-        discard_staged(app, &key).await;
-    }
-    let intent = outcome?;
-    app.announce(intent.id);
-    match rejection(&intent) {
-        Some(error) => Err(error),
-        None => Ok(intent),
-    }
-}
-
 /// Makes a version of the bytes that were received. Finishing again answers the same version.
 ///
 /// # Errors
@@ -332,121 +274,6 @@ pub async fn cancel(app: &App, actor: &Actor, id: UploadIntentId) -> Result<uplo
     Ok(intent)
 }
 
-/// Ends uploads whose time ran out and removes what they and crashes left. Answers how many it ended.
-///
-/// # Errors
-/// What the database or the disk says; what was done until then stays done.
-pub async fn sweep(app: &App) -> Result<usize> {
-    let now = app.clock().now();
-    let due = upload_intent::Entity::find()
-        .filter(upload_intent::Column::SweptAt.is_null())
-        .filter(upload_intent::Column::ExpiresAt.lte(now))
-        .order_by_asc(upload_intent::Column::ExpiresAt)
-        .limit(SWEEP_BATCH)
-        .all(app.read())
-        .await?;
-    let ids: Vec<UploadIntentId> = due.iter().map(|intent| intent.id).collect();
-    if !ids.is_empty() {
-        expire(app, ids.clone()).await?;
-        for id in &ids {
-            app.announce(*id);
-        }
-    }
-    remove_stale_staging(app).await?;
-    let mut swept = Vec::with_capacity(ids.len());
-    for intent in due {
-        match remove_unfinished(app, &intent).await {
-            Ok(()) => swept.push(intent.id),
-            // One that cannot be removed is tried again next time and blocks no other.
-            Err(error) => tracing::warn!(%error, intent = %intent.id, "cannot remove the bytes of an upload"),
-        }
-    }
-    if !swept.is_empty() {
-        mark_swept(app, swept).await?;
-    }
-    Ok(ids.len())
-}
-
-/// Sweeps until the library closes.
-pub async fn sweep_forever(app: App) {
-    let mut interval = tokio::time::interval(Duration::from_secs(30));
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        interval.tick().await;
-        if let Err(error) = sweep(&app).await {
-            tracing::error!(%error, cause = ?error.cause(), "cannot sweep uploads; trying again");
-        }
-    }
-}
-
-async fn expire(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
-    commit(app, &Actor::system(), move |edit| {
-        Box::pin(async move {
-            upload_intent::Entity::update_many()
-                .col_expr(
-                    upload_intent::Column::Status,
-                    sea_orm::sea_query::Expr::value(sea_orm::ActiveEnum::to_value(&Status::Expired)),
-                )
-                .filter(upload_intent::Column::Id.is_in(ids))
-                .filter(upload_intent::Column::Status.is_in([Status::Created, Status::Received]))
-                .filter(upload_intent::Column::ExpiresAt.lte(edit.now()))
-                .exec(edit.conn())
-                .await?;
-            Ok(())
-        })
-    })
-    .await
-    .map(drop)
-}
-
-async fn mark_swept(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
-    commit(app, &Actor::system(), move |edit| {
-        Box::pin(async move {
-            upload_intent::Entity::update_many()
-                .col_expr(upload_intent::Column::SweptAt, sea_orm::sea_query::Expr::value(edit.now()))
-                .filter(upload_intent::Column::Id.is_in(ids))
-                .exec(edit.conn())
-                .await?;
-            Ok(())
-        })
-    })
-    .await
-    .map(drop)
-}
-
-/// Removes staging files that no open intent will use.
-async fn remove_stale_staging(app: &App) -> Result<()> {
-    let staged = app.store().staged().await.map_err(Error::storage)?;
-    for keys in staged.chunks(500) {
-        let ids = keys.iter().map(|key| key.intent);
-        let intents = upload_intent::Entity::find()
-            .filter(upload_intent::Column::Id.is_in(ids))
-            .all(app.read())
-            .await?;
-        let wanted = |key: &StagingKey| {
-            let intent = intents.iter().find(|intent| intent.id == key.intent);
-            intent.is_some_and(|intent| match intent.status {
-                Status::Created => true,
-                Status::Received => intent.staging_key.as_deref() == Some(key.to_string().as_str()),
-                _ => false,
-            })
-        };
-        for key in keys.iter().filter(|key| !wanted(key)) {
-            discard_staged(app, key).await;
-        }
-    }
-    Ok(())
-}
-
-/// Removes what an intent that was never finished may have under its final key.
-async fn remove_unfinished(app: &App, intent: &upload_intent::Model) -> Result<()> {
-    let intent = load(app.read(), intent.id).await?;
-    if intent.status == Status::Finished {
-        return Ok(());
-    }
-    app.store().remove(&BlobKey::new(intent.stored_file_id)).await.map_err(Error::storage)
-}
-
 async fn discard_staged(app: &App, key: &StagingKey) {
     if let Err(error) = app.store().remove_staged(key).await {
         tracing::warn!(%error, %key, "cannot remove a staged file; the sweeper will");
@@ -475,78 +302,6 @@ fn as_of_now(mut intent: upload_intent::Model, now: Timestamp) -> upload_intent:
 #[must_use]
 pub const fn is_open(status: Status) -> bool {
     matches!(status, Status::Created | Status::Received)
-}
-
-/// Bytes that are not what was declared.
-struct Rejection {
-    code: RejectionCode,
-    message: String,
-}
-
-/// What was found of bytes that fit.
-struct Accepted {
-    staged: Staged,
-    content_type: String,
-}
-
-fn compare(intent: &upload_intent::Model, staged: Staged) -> std::result::Result<Accepted, Rejection> {
-    let refuse = |code, message| Err(Rejection { code, message });
-    if let Some(declared) = intent.declared_size_bytes
-        && declared.unsigned_abs() != staged.size
-    {
-        let message = format!("{declared} bytes were declared, {} came", staged.size);
-        return refuse(RejectionCode::SizeMismatch, message);
-    }
-    if let Some(declared) = &intent.declared_sha256
-        && *declared != staged.sha256
-    {
-        let message = format!("the SHA-256 {declared} was declared, the bytes have {}", staged.sha256);
-        return refuse(RejectionCode::ChecksumMismatch, message);
-    }
-    let declared = intent.declared_content_type.as_deref();
-    match content_type::judge(&staged.head, declared, &intent.filename) {
-        Verdict::Is(content_type) => Ok(Accepted { staged, content_type }),
-        Verdict::Contradicts(found) => {
-            let found = found.map_or_else(|| "no such format".to_owned(), ToOwned::to_owned);
-            let message =
-                format!("{} was declared, the bytes look like {found}", declared.unwrap_or_default());
-            refuse(RejectionCode::ContentTypeMismatch, message)
-        }
-    }
-}
-
-/// Lets the intent know what came, unless it is over or has other bytes meanwhile.
-async fn settle(
-    app: &App,
-    intent: &upload_intent::Model,
-    key: StagingKey,
-    verdict: std::result::Result<Accepted, Rejection>,
-) -> Result<upload_intent::Model> {
-    let (id, sender) = (intent.id, Actor::on_behalf_of(intent.created_by.clone()));
-    let committed = commit(app, &sender, move |edit| {
-        Box::pin(async move {
-            let intent = as_of_now(lock(edit.conn(), id).await?, edit.now());
-            check_waits_for_bytes(&intent)?;
-            let mut row = intent.into_active_model();
-            match verdict {
-                Ok(Accepted { staged, content_type }) => {
-                    row.status = Set(Status::Received);
-                    row.staging_key = Set(Some(key.to_string()));
-                    row.content_type = Set(Some(content_type));
-                    row.received_bytes = Set(i64::try_from(staged.size).map_err(Error::internal)?);
-                    row.sha256 = Set(Some(staged.sha256));
-                }
-                Err(Rejection { code, message }) => {
-                    row.status = Set(Status::Rejected);
-                    row.rejection_code = Set(Some(code));
-                    row.rejection = Set(Some(message));
-                }
-            }
-            Ok(row.update(edit.conn()).await?)
-        })
-    })
-    .await?;
-    Ok(committed.value)
 }
 
 /// What `finish` needs to know of received bytes.
@@ -626,53 +381,4 @@ fn checked_sha256(text: &str) -> Result<String> {
         return Ok(text.to_ascii_lowercase());
     }
     Err(Error::bad_input("input.sha256", "must be 64 hexadecimal digits"))
-}
-
-/// Follows one intent: its state now, and at each step until it is over.
-pub struct Steps {
-    app: App,
-    actor: Actor,
-    id: UploadIntentId,
-    news: tokio::sync::broadcast::Receiver<UploadIntentId>,
-    last: Option<upload_intent::Model>,
-}
-
-impl Steps {
-    /// Follows the intent `id`.
-    #[must_use]
-    pub fn new(app: &App, actor: &Actor, id: UploadIntentId) -> Self {
-        Self { app: app.clone(), actor: actor.clone(), id, news: app.announcements(), last: None }
-    }
-
-    /// The next state; none once the intent is over.
-    ///
-    /// # Errors
-    /// `NOT_FOUND`, and when the actor may not read.
-    pub async fn next(&mut self) -> Result<Option<upload_intent::Model>> {
-        if self.last.as_ref().is_some_and(|last| !is_open(last.status)) {
-            return Ok(None);
-        }
-        loop {
-            let intent = by_id(&self.app, &self.actor, self.id).await?;
-            let intent = intent.ok_or_else(|| Error::NotFound(format!("there is no upload {}", self.id)))?;
-            let moved_on = self.last.as_ref().is_none_or(|last| last.status != intent.status);
-            if moved_on {
-                self.last = Some(intent.clone());
-                return Ok(Some(intent));
-            }
-            self.wait().await;
-        }
-    }
-
-    /// Waits for news of this intent, or for a moment: another server may have done it, or time has.
-    async fn wait(&mut self) {
-        let news = async {
-            while let Ok(id) = self.news.recv().await {
-                if id == self.id {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), news).await;
-    }
 }

@@ -1,0 +1,134 @@
+//! Ending what nobody finished, and removing what it and crashes left.
+
+use std::time::Duration;
+
+use entity::UploadIntentId;
+use entity::upload_intent::{self, Status};
+use sea_orm::{
+    ActiveEnum as _, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use super::{discard_staged, load};
+use crate::app::App;
+use crate::blob::{BlobKey, StagingKey};
+use crate::domain::actor::Actor;
+use crate::domain::commit;
+use crate::domain::error::{Error, Result};
+
+/// Intents that one sweep ends, at most; the next sweep goes on.
+const SWEEP_BATCH: u64 = 500;
+
+/// Ends uploads whose time ran out and removes what they and crashes left. Answers how many it ended.
+///
+/// # Errors
+/// What the database or the disk says; what was done until then stays done.
+pub async fn sweep(app: &App) -> Result<usize> {
+    let now = app.clock().now();
+    let due = upload_intent::Entity::find()
+        .filter(upload_intent::Column::SweptAt.is_null())
+        .filter(upload_intent::Column::ExpiresAt.lte(now))
+        .order_by_asc(upload_intent::Column::ExpiresAt)
+        .limit(SWEEP_BATCH)
+        .all(app.read())
+        .await?;
+    let ids: Vec<UploadIntentId> = due.iter().map(|intent| intent.id).collect();
+    if !ids.is_empty() {
+        expire(app, ids.clone()).await?;
+        for id in &ids {
+            app.announce(*id);
+        }
+    }
+    remove_stale_staging(app).await?;
+    let mut swept = Vec::with_capacity(ids.len());
+    for intent in due {
+        match remove_unfinished(app, &intent).await {
+            Ok(()) => swept.push(intent.id),
+            // One that cannot be removed is tried again next time and blocks no other.
+            Err(error) => tracing::warn!(%error, intent = %intent.id, "cannot remove the bytes of an upload"),
+        }
+    }
+    if !swept.is_empty() {
+        mark_swept(app, swept).await?;
+    }
+    Ok(ids.len())
+}
+
+/// Sweeps until the library closes.
+pub async fn sweep_forever(app: App) {
+    let mut interval = tokio::time::interval(Duration::from_secs(30));
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if let Err(error) = sweep(&app).await {
+            tracing::error!(%error, cause = ?error.cause(), "cannot sweep uploads; trying again");
+        }
+    }
+}
+
+async fn expire(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
+    commit(app, &Actor::system(), move |edit| {
+        Box::pin(async move {
+            upload_intent::Entity::update_many()
+                .col_expr(
+                    upload_intent::Column::Status,
+                    sea_orm::sea_query::Expr::value(Status::Expired.to_value()),
+                )
+                .filter(upload_intent::Column::Id.is_in(ids))
+                .filter(upload_intent::Column::Status.is_in([Status::Created, Status::Received]))
+                .filter(upload_intent::Column::ExpiresAt.lte(edit.now()))
+                .exec(edit.conn())
+                .await?;
+            Ok(())
+        })
+    })
+    .await
+    .map(drop)
+}
+
+async fn mark_swept(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
+    commit(app, &Actor::system(), move |edit| {
+        Box::pin(async move {
+            upload_intent::Entity::update_many()
+                .col_expr(upload_intent::Column::SweptAt, sea_orm::sea_query::Expr::value(edit.now()))
+                .filter(upload_intent::Column::Id.is_in(ids))
+                .exec(edit.conn())
+                .await?;
+            Ok(())
+        })
+    })
+    .await
+    .map(drop)
+}
+
+/// Removes staging files that no open intent will use.
+async fn remove_stale_staging(app: &App) -> Result<()> {
+    let staged = app.store().staged().await.map_err(Error::storage)?;
+    for keys in staged.chunks(500) {
+        let ids = keys.iter().map(|key| key.intent);
+        let intents = upload_intent::Entity::find()
+            .filter(upload_intent::Column::Id.is_in(ids))
+            .all(app.read())
+            .await?;
+        let wanted = |key: &StagingKey| {
+            let intent = intents.iter().find(|intent| intent.id == key.intent);
+            intent.is_some_and(|intent| match intent.status {
+                Status::Created => true,
+                Status::Received => intent.staging_key.as_deref() == Some(key.to_string().as_str()),
+                _ => false,
+            })
+        };
+        for key in keys.iter().filter(|key| !wanted(key)) {
+            discard_staged(app, key).await;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what an intent that was never finished may have under its final key.
+async fn remove_unfinished(app: &App, intent: &upload_intent::Model) -> Result<()> {
+    let intent = load(app.read(), intent.id).await?;
+    if intent.status == Status::Finished {
+        return Ok(());
+    }
+    app.store().remove(&BlobKey::new(intent.stored_file_id)).await.map_err(Error::storage)
+}
