@@ -17,7 +17,7 @@ pub struct NotAnId {
 
 impl fmt::Display for NotAnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not an id that begins with {}_", self.prefix)
+        write!(f, "not an id of this kind: {}_ and 26 small letters and digits", self.prefix)
     }
 }
 

@@ -122,7 +122,9 @@ impl Page {
     /// `BAD_USER_INPUT` for counts out of range, `first` with `last`, and cursors that are not of this order.
     pub fn new(args: &PageArgs, order: &str) -> Result<Self> {
         let (side, count, field) = match (args.first, args.last) {
-            (Some(_), Some(_)) => return Err(Error::bad_input("last", "give first or last, not both")),
+            (Some(_), Some(_)) => {
+                return Err(Error::bad_input("last", "cannot be given together with first"));
+            }
             (None, Some(last)) => (Side::Last, Some(last), "last"),
             (first, None) => (Side::First, first, "first"),
         };

@@ -127,7 +127,7 @@ impl Asset {
         Json(self.0.row.metadata.clone())
     }
 
-    /// What happened to it, oldest first.
+    /// What happened to it, oldest first. A folder above it moves with an entry of its own.
     async fn changes(
         &self,
         ctx: &Context<'_>,

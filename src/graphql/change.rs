@@ -218,7 +218,8 @@ pub struct ChangeEdge {
 /// Which entries are wanted; all of the given conditions hold for each.
 #[derive(InputObject, Default)]
 pub struct ChangeFilter {
-    /// Only what happened in this folder. By id: that folder, wherever it lay; by path: whatever lay there then.
+    /// Only what happened in this folder. By id: that folder, wherever it lay; by path: whatever lay there then,
+    /// moves of the folders above it among them.
     folder: Option<FolderRef>,
     /// With folder: also everything below it.
     #[graphql(default = true)]

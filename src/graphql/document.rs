@@ -27,6 +27,9 @@ const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes that a parsed document takes for each byte of its text, at most: two trees, with short names in them.
 const BYTES_A_BYTE: usize = 64;
 
+/// Deepest nesting that is parsed at all; `guard.rs` bounds what fields may come to.
+const MAX_NESTING: usize = 2 * guard::MAX_DEPTH;
+
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationKind {
@@ -129,8 +132,15 @@ impl Documents {
             let message = format!("the document is longer than {} bytes", guard::MAX_BYTES);
             return Err(Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"));
         }
-        let mut parser = Parser::new().recursion_limit(2 * guard::MAX_DEPTH).token_limit(guard::MAX_TOKENS);
+        let mut parser = Parser::new().recursion_limit(MAX_NESTING).token_limit(guard::MAX_TOKENS);
         let ast = parser.parse_ast(text.trim_start_matches('\u{feff}'), "request");
+        if parser.tokens_reached() >= guard::MAX_TOKENS || parser.recursion_reached() >= MAX_NESTING {
+            let message = format!(
+                "the document has more than {} tokens, or is nested deeper than {MAX_NESTING} levels",
+                guard::MAX_TOKENS
+            );
+            return Err(Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"));
+        }
         let ast = ast.map_err(|bad| Refusal::from_diagnostics(&bad.errors, "GRAPHQL_PARSE_FAILED"))?;
         guard::check(&ast).map_err(|message| Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"))?;
         let valid = ast.to_executable_validate(&self.schema);

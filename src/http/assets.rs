@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +18,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
 use super::Server;
-use super::error::HttpError;
+use super::error::{self, HttpError};
 use crate::blob::{BlobKey, LocalStore};
 use crate::domain::actor::Actor;
 use crate::domain::error::Error;
@@ -54,9 +55,10 @@ enum Lifetime {
 pub async fn stable(
     State(server): State<Server>,
     method: Method,
-    Path(path): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
+    let Path(path) = path.map_err(|_| unreadable())?;
     let actor = server.auth().actor(&headers)?;
     if let Some(content) = version_by_path(&server, &actor, &path).await? {
         return send(&server, &method, &headers, content, Lifetime::Immutable).await;
@@ -71,13 +73,19 @@ pub async fn stable(
 pub async fn version(
     State(server): State<Server>,
     method: Method,
-    Path((id, _filename)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
+    let Path((id, _filename)) = path.map_err(|_| unreadable())?;
     let actor = server.auth().actor(&headers)?;
     let id: VersionId = id.parse().map_err(|_| Error::NotFound(format!("there is no version {id}")))?;
     let content = version::content(server.app(), &actor, id).await?;
     send(&server, &method, &headers, content, Lifetime::Immutable).await
+}
+
+/// A path that is no UTF-8 is the path of nothing.
+fn unreadable() -> Error {
+    Error::NotFound("nothing is published at a path that is not UTF-8".to_owned())
 }
 
 /// The version that `v/{versionId}` names; none when that is the path of an asset in a folder called `v`.
@@ -103,11 +111,8 @@ async fn send(
     let mut headers = file.headers(&content, lifetime);
     allow_pages(server, request, content.access, &mut headers);
     if !file.meets_preconditions(request) {
-        return Ok(refuse(
-            StatusCode::PRECONDITION_FAILED,
-            "If-Match",
-            "does not hold: it is another file now",
-        ));
+        let detail = "the condition does not hold: it is another file now";
+        return Ok(error::refuse(StatusCode::PRECONDITION_FAILED, detail));
     }
     if file.is_not_modified(request) {
         headers.remove(header::CONTENT_TYPE);
@@ -422,12 +427,6 @@ pub async fn preflight() -> impl IntoResponse {
         (header::ACCESS_CONTROL_MAX_AGE, "86400"),
     ];
     (StatusCode::NO_CONTENT, headers)
-}
-
-fn refuse(status: StatusCode, field: &str, message: &str) -> Response {
-    let mut response = HttpError::from(Error::bad_input(field, message)).into_response();
-    *response.status_mut() = status;
-    response
 }
 
 fn whole_seconds(at: Timestamp) -> SystemTime {

@@ -68,16 +68,21 @@ fn respond(status: StatusCode, mut problem: serde_json::Value) -> Response {
     response
 }
 
+/// A request that cannot be met, with a status that no domain error has.
+pub fn refuse(status: StatusCode, detail: &str) -> Response {
+    respond(status, json!({ "code": "BAD_USER_INPUT", "detail": detail }))
+}
+
 /// Nothing is at this URL.
 pub async fn no_route() -> Response {
-    let problem = json!({ "code": "NOT_FOUND", "detail": "nothing is here; the API is at /graphql" });
-    respond(StatusCode::NOT_FOUND, problem)
+    let detail =
+        "nothing is here; bytes are at /assets/<path> and /v/<version id>/<filename>, the API at /graphql";
+    respond(StatusCode::NOT_FOUND, json!({ "code": "NOT_FOUND", "detail": detail }))
 }
 
 /// Something is at this URL, but it takes other methods.
 pub async fn no_method() -> Response {
-    let problem = json!({ "code": "BAD_USER_INPUT", "detail": "this URL does not take that method" });
-    respond(StatusCode::METHOD_NOT_ALLOWED, problem)
+    refuse(StatusCode::METHOD_NOT_ALLOWED, "this URL does not take that method")
 }
 
 /// A handler panicked.

@@ -11,6 +11,7 @@ mod ui;
 mod uploads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -19,7 +20,7 @@ use axum::middleware;
 use axum::response::Redirect;
 use axum::routing::{any, get, put};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
 
 use crate::app::App;
@@ -116,5 +117,6 @@ fn trusted_pages(server: &Server) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(trusted))
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::CONTENT_TYPE, header::ACCEPT, header::AUTHORIZATION])
+        .allow_headers(AllowHeaders::mirror_request())
+        .max_age(Duration::from_secs(3600))
 }

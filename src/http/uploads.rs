@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use entity::UploadIntentId;
 use serde::Deserialize;
@@ -32,8 +32,15 @@ pub async fn receive(
     State(server): State<Server>,
     Path(id): Path<String>,
     Query(Signed { signature }): Query<Signed>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
+    for header in [header::CONTENT_RANGE, header::CONTENT_ENCODING] {
+        if headers.contains_key(&header) {
+            let message = "is not taken: the body has to be the whole file, as it is";
+            return Err(Error::bad_input(header.as_str(), message).into());
+        }
+    }
     let not_found = |_| Error::NotFound(format!("there is no upload {id}"));
     let id: UploadIntentId = id.parse().map_err(not_found)?;
     let pieces = body.into_data_stream().timeout(MAX_PAUSE).map(|piece| match piece {

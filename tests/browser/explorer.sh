@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Opens the explorer page of $VELLUM_URL in Chromium ($CHROMIUM, or the one on the path); see scripts/with-server.
+# Opens the explorer page of $SERVER_URL in Chromium ($CHROMIUM, or the one on the path); see scripts/with-server.
 set -euo pipefail
 cd "$(dirname "$0")"
 CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome)}
 export CHROMIUM
 [ -e node_modules/.package-lock.json ] || npm ci --no-fund --no-audit --loglevel=error
-node explorer.mjs "$VELLUM_URL/graphql" --trigger
+node explorer.mjs "$SERVER_URL/graphql" --trigger

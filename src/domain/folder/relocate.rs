@@ -58,7 +58,7 @@ async fn relocate_in(
     let conn = edit.conn();
     let folder = lock(conn, target).await?;
     let Some(old_parent) = folder.parent_id else {
-        return Err(Error::bad_input("input.folder", "the root cannot be moved"));
+        return Err(Error::bad_input("input.folder", "must not be the root, which cannot be moved"));
     };
     let from = TreePath::trusted(folder.path.clone());
     if from == *to {

@@ -117,6 +117,18 @@ async fn a_body_that_breaks_off_leaves_the_intent_waiting() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_file_is_not_taken_for_the_whole() {
+    let server = TestServer::start().await;
+    let intent = server.start_upload(json!({ "path": "photo" })).await;
+    for header in [("content-range", "bytes 0-10/20"), ("content-encoding", "gzip")] {
+        let url = text(&intent["target"]["url"]);
+        let response = server.send(reqwest::Method::PUT, url, &[header], HOPPER).await;
+        assert_eq!(response.status(), 400, "{header:?}");
+    }
+    assert_eq!(status(&server, &intent).await["status"], "CREATED");
+}
+
+#[tokio::test]
 async fn a_tampered_url_is_refused() {
     let server = TestServer::start().await;
     let mut intent = server.start_upload(json!({ "path": "photo" })).await;
