@@ -1,9 +1,12 @@
-//! Folders, names, assets, stored files, versions, settings.
+//! Folders, names, assets, stored files, versions, settings; and the root folder.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
     big_integer, big_integer_null, integer, json_binary, json_binary_null, text, text_null, uuid, uuid_null,
 };
+
+use sea_orm_migration::sea_orm::JsonValue;
+use sea_orm_migration::sea_orm::prelude::Uuid;
 
 use crate::text::ordered_text;
 
@@ -11,7 +14,7 @@ use crate::text::ordered_text;
 pub struct Migration;
 
 #[derive(DeriveIden)]
-pub enum Folders {
+enum Folders {
     Table,
     Id,
     ParentId,
@@ -35,7 +38,7 @@ enum Names {
 }
 
 #[derive(DeriveIden)]
-pub enum Assets {
+enum Assets {
     Table,
     Id,
     FolderId,
@@ -54,7 +57,7 @@ pub enum Assets {
 }
 
 #[derive(DeriveIden)]
-pub enum StoredFiles {
+enum StoredFiles {
     Table,
     Id,
     Backend,
@@ -112,7 +115,8 @@ impl MigrationTrait for Migration {
             .col(text(Settings::Name).primary_key())
             .col(text(Settings::Value))
             .take();
-        manager.create_table(settings).await
+        manager.create_table(settings).await?;
+        root(manager).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
@@ -334,4 +338,41 @@ async fn versions(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         manager.create_index(index).await?;
     }
     Ok(())
+}
+
+async fn root(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
+    let system = JsonValue::from_iter([("kind", "SYSTEM"), ("id", "vellum")]);
+    let row = Query::insert()
+        .into_table(Folders::Table)
+        .columns([
+            Folders::Id,
+            Folders::Name,
+            Folders::Path,
+            Folders::Depth,
+            Folders::Revision,
+            Folders::CreatedAt,
+            Folders::CreatedBy,
+            Folders::UpdatedAt,
+            Folders::UpdatedBy,
+        ])
+        .values_panic([
+            Uuid::nil().into(),
+            "".into(),
+            "".into(),
+            0.into(),
+            1i64.into(),
+            now_ms().into(),
+            system.clone().into(),
+            now_ms().into(),
+            system.into(),
+        ])
+        .take();
+    manager.execute(row).await
+}
+
+/// Milliseconds since the Unix epoch, of the moment at which the library is made.
+#[expect(clippy::disallowed_methods, reason = "there is no library yet to ask for its clock")]
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs().cast_signed() * 1000 + i64::from(since.subsec_millis())
 }

@@ -1,4 +1,4 @@
-//! The changelog, its index by folder, its head; and the root folder.
+//! The changelog, its index by folder, its head.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
@@ -7,7 +7,6 @@ use sea_orm_migration::schema::{
 };
 use sea_orm_migration::sea_orm::prelude::Uuid;
 
-use crate::m20261121_000001_library::Folders;
 use crate::text::ordered_text;
 
 #[derive(DeriveMigrationName)]
@@ -61,14 +60,10 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         changes(manager).await?;
         change_folders(manager).await?;
-        head(manager).await?;
-        root(manager).await
+        head(manager).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let root =
-            Query::delete().from_table(Folders::Table).and_where(Expr::col(Folders::Path).eq("")).take();
-        manager.execute(root).await?;
         for table in
             [ChangelogHead::Table.into_iden(), ChangeFolders::Table.into_iden(), Changes::Table.into_iden()]
         {
@@ -142,41 +137,4 @@ async fn head(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .values_panic([1.into(), Uuid::new_v4().into(), 0i64.into(), 0i64.into()])
         .take();
     manager.execute(row).await
-}
-
-async fn root(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
-    let system = sea_orm::JsonValue::from_iter([("kind", "SYSTEM"), ("id", "vellum")]);
-    let row = Query::insert()
-        .into_table(Folders::Table)
-        .columns([
-            Folders::Id,
-            Folders::Name,
-            Folders::Path,
-            Folders::Depth,
-            Folders::Revision,
-            Folders::CreatedAt,
-            Folders::CreatedBy,
-            Folders::UpdatedAt,
-            Folders::UpdatedBy,
-        ])
-        .values_panic([
-            Uuid::nil().into(),
-            "".into(),
-            "".into(),
-            0.into(),
-            1i64.into(),
-            now_ms().into(),
-            system.clone().into(),
-            now_ms().into(),
-            system.into(),
-        ])
-        .take();
-    manager.execute(row).await
-}
-
-/// Milliseconds since the Unix epoch, of the moment at which the library is made.
-#[expect(clippy::disallowed_methods, reason = "there is no library yet to ask for its clock")]
-fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    since.as_secs().cast_signed() * 1000 + i64::from(since.subsec_millis())
 }

@@ -42,8 +42,8 @@ async fn a_wide_query_costs_the_same_for_two_folders_and_for_twenty() {
     let few = statements(&server, WIDE).await;
     fill(&server, 2..20).await;
     let many = statements(&server, WIDE).await;
-    // The tailer's poll may fall into either; a statement a row would be eighteen more.
-    assert!(many <= few + 2, "{few} statements, then {many}");
+    // The tailer's polls may fall into either; a statement a row would be eighteen more.
+    assert!(many < few + 10, "{few} statements, then {many}");
 }
 
 #[tokio::test]

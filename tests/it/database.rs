@@ -1,0 +1,51 @@
+//! What the database keeps by itself: constraints that hold whatever the code does, and tables up and down.
+
+use migration::{Migrator, MigratorTrait as _};
+use sea_orm::ConnectionTrait as _;
+use serde_json::json;
+
+use crate::support::{HOPPER, ROCKET, TestServer};
+
+/// Whether the database refuses a statement.
+async fn refuses(server: &TestServer, sql: &str) -> bool {
+    server.app.database().write().execute_unprepared(sql).await.is_err()
+}
+
+#[tokio::test]
+async fn the_database_refuses_what_must_never_be() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a/photo" }), HOPPER).await;
+    server.upload(json!({ "path": "a/photo" }), ROCKET).await;
+    let before = server.changelog(200).await;
+    for (what, sql) in [
+        ("a second published version", "UPDATE versions SET state = 'PUBLISHED'"),
+        ("a state that is none", "UPDATE versions SET state = 'GONE'"),
+        ("a number twice", "UPDATE versions SET number = 1"),
+        ("an asset without its folder", "DELETE FROM folders WHERE path = 'a'"),
+        ("a version without its asset", "DELETE FROM assets"),
+        ("a version without its bytes", "DELETE FROM stored_files"),
+        ("a second folder at a path", "UPDATE folders SET path = 'a' WHERE path = ''"),
+        ("a folder without a parent", "UPDATE folders SET parent_id = NULL WHERE path = 'a'"),
+        ("a hash that is none", "UPDATE stored_files SET sha256 = 'x'"),
+        ("a name held twice", "INSERT INTO names SELECT folder_id, name, 'FOLDER' FROM names"),
+        ("a visibility that is none", "UPDATE assets SET visibility = 'SECRET'"),
+        ("a finished upload without a version", "UPDATE upload_intents SET version_id = NULL"),
+        ("a second head of the changelog", "UPDATE changelog_head SET id = 2"),
+    ] {
+        assert!(refuses(&server, sql).await, "{what}: {sql}");
+    }
+    assert_eq!(server.changelog(200).await, before);
+    assert_eq!(server.get("/assets/a/photo", &[]).await.bytes().await.expect("bytes"), ROCKET);
+}
+
+#[tokio::test]
+async fn the_tables_go_down_and_up_again() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a/photo" }), HOPPER).await;
+    let database = server.app.database().write();
+    Migrator::down(database, None).await.expect("down");
+    assert!(refuses(&server, "SELECT * FROM folders").await, "nothing is left");
+    Migrator::up(database, None).await.expect("up");
+    let root = server.gql("{ root { path folders { totalCount } } }", json!({})).await;
+    assert_eq!(root["root"], json!({ "path": "", "folders": { "totalCount": 0 } }));
+}
