@@ -134,16 +134,17 @@ impl Worker {
                 for ((job, _), entries) in done.into_iter().zip(entries) {
                     job.settle(Ok(entries));
                 }
+                for job in refused {
+                    job.settle(Ok(Vec::new()));
+                }
             }
             Err(error) => {
                 let error = Arc::new(error);
-                for (job, _) in done {
+                // Also those that were refused: what they were refused for may be among what was taken back.
+                for job in done.into_iter().map(|(job, _)| job).chain(refused) {
                     job.settle(Err(Arc::clone(&error)));
                 }
             }
-        }
-        for job in refused {
-            job.settle(Ok(Vec::new()));
         }
     }
 

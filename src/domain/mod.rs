@@ -157,7 +157,7 @@ where
                 Ok(Committed { value, changes: self.rehearsed })
             }
             (Some(Ok(value)), Ok(changes)) => Ok(Committed { value, changes }),
-            (Some(Err(error)), _) => Err(error),
+            (Some(Err(error)), Ok(_)) => Err(error),
             (_, Err(error)) => Err(Error::database(&error)),
             (None, Ok(_)) => Err(Error::internal("the operation panicked")),
         };

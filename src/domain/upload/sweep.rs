@@ -8,7 +8,7 @@ use sea_orm::{
     ActiveEnum as _, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::{discard_staged, load};
+use super::{discard_staged, is_open, load};
 use crate::app::App;
 use crate::blob::{BlobKey, StagingKey};
 use crate::domain::actor::Actor;
@@ -42,7 +42,8 @@ pub async fn sweep(app: &App) -> Result<usize> {
     let mut swept = Vec::with_capacity(ids.len());
     for intent in due {
         match remove_unfinished(app, &intent).await {
-            Ok(()) => swept.push(intent.id),
+            Ok(Remains::None) => swept.push(intent.id),
+            Ok(Remains::StillOpen) => {}
             // One that cannot be removed is tried again next time and blocks no other.
             Err(error) => tracing::warn!(%error, intent = %intent.id, "cannot remove the bytes of an upload"),
         }
@@ -124,11 +125,23 @@ async fn remove_stale_staging(app: &App) -> Result<()> {
     Ok(())
 }
 
-/// Removes what an intent that was never finished may have under its final key.
-async fn remove_unfinished(app: &App, intent: &upload_intent::Model) -> Result<()> {
+/// What is left of an intent whose time ran out.
+enum Remains {
+    /// Nothing that nobody needs.
+    None,
+    /// It can still be finished: the clock was set back since it was found. Its bytes are not ours to remove.
+    StillOpen,
+}
+
+/// Removes what an intent that was never finished may have under its final key. Only once it is over: then no
+/// commit accepts it, so no row can come to name these bytes.
+async fn remove_unfinished(app: &App, intent: &upload_intent::Model) -> Result<Remains> {
     let intent = load(app.read(), intent.id).await?;
-    if intent.status == Status::Finished {
-        return Ok(());
+    if is_open(intent.status) {
+        return Ok(Remains::StillOpen);
     }
-    app.store().remove(&BlobKey::new(intent.stored_file_id)).await.map_err(Error::storage)
+    if intent.status != Status::Finished {
+        app.store().remove(&BlobKey::new(intent.stored_file_id)).await.map_err(Error::storage)?;
+    }
+    Ok(Remains::None)
 }
