@@ -29,6 +29,8 @@ docs:
 
 # Licences, duplicate versions and sources of dependencies.
 deny:
+    # Also what other platforms need is looked at.
+    cargo fetch --quiet --locked
     cargo-deny --offline --locked check bans licenses sources
 
 # Spelling.
@@ -38,7 +40,15 @@ spelling:
 # The tests, on SQLite; and on PostgreSQL when VELLUM_TEST_POSTGRES_URL names a server.
 test:
     env -u VELLUM_TEST_POSTGRES_URL cargo test --workspace --locked
-    [ -z "${VELLUM_TEST_POSTGRES_URL:-}" ] || cargo test --locked --test it
+    [ -z "${VELLUM_TEST_POSTGRES_URL:-}" ] || VELLUM_TEST_CASES=${VELLUM_TEST_POSTGRES_CASES:-64} cargo test --locked --test it
+
+# The long run of the state machine: 100,000 sequences of operations against the model.
+prove cases="100000":
+    VELLUM_TEST_CASES={{ cases }} cargo test --locked --release --test it model::
+
+# The long run of crashes: killed 300 times under load, and once at each point where it hurts.
+crash rounds="300":
+    VELLUM_TEST_CRASH_ROUNDS={{ rounds }} cargo test --locked --test it crash::
 
 # Write schema.graphql anew.
 schema:
@@ -64,6 +74,11 @@ explorer:
 explorer-build:
     npm ci --prefix ui/explorer --ignore-scripts --no-fund --no-audit
     npm run --prefix ui/explorer build
+
+# Speed of a release build on a library of 100,000 assets that it seeds itself; `just bench --only asset,page`.
+bench *arguments:
+    cargo build --release --locked -p vellum -p vellum-bench
+    {{ target }}/release/vellum-bench --program {{ target }}/release/vellum {{ arguments }}
 
 # Memory, start-up and upload figures of a release build.
 measure:

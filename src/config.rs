@@ -91,6 +91,7 @@ struct Raw {
     dev: bool,
     allowed_origins: Vec<String>,
     upload_ttl_seconds: i64,
+    trash_ttl_seconds: i64,
     max_upload_bytes: i64,
     max_concurrent_uploads: i64,
     shutdown_grace_seconds: i64,
@@ -115,6 +116,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// How long an upload intent lives.
     pub upload_ttl: Duration,
+    /// How long the trash keeps things.
+    pub trash_ttl: Duration,
     /// Longest file accepted, in bytes.
     pub max_upload_bytes: i64,
     /// Uploads received at the same time.
@@ -175,11 +178,17 @@ impl Raw {
                 .map(|text| origin(text))
                 .collect::<Result<_, _>>()?,
             upload_ttl: seconds("upload_ttl_seconds", self.upload_ttl_seconds, 60..=604_800, "60 to 604800")?,
+            trash_ttl: seconds(
+                "trash_ttl_seconds",
+                self.trash_ttl_seconds,
+                60..=3_153_600_000,
+                "60 to 3153600000 (100 years)",
+            )?,
             max_upload_bytes: in_range(
                 "max_upload_bytes",
                 self.max_upload_bytes,
-                1..=5_368_709_120,
-                "1 to 5368709120 (5 GiB)",
+                1..=5_497_558_138_880,
+                "1 to 5497558138880 (5 TiB)",
             )?,
             max_concurrent_uploads: usize::try_from(in_range(
                 "max_concurrent_uploads",
@@ -198,6 +207,15 @@ impl Raw {
             log: log_filter(self.log)?,
         })
     }
+}
+
+/// The point at which a test lets the process die; see `app/crash.rs`.
+#[cfg(debug_assertions)]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+#[must_use]
+pub fn crash_at() -> Option<&'static str> {
+    static POINT: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    POINT.get_or_init(|| std::env::var("VELLUM_TEST_CRASH_AT").ok()).as_deref()
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {

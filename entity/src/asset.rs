@@ -4,10 +4,10 @@ use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, AssetId, FolderId, Timestamp};
+use crate::{Actor, AssetId, DeletionId, FolderId, Timestamp, VersionId};
 
 /// Who may read the published bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Visibility {
     /// Anyone who has the URL.
@@ -41,6 +41,20 @@ pub struct Model {
     pub created_by: Actor,
     pub updated_at: Timestamp,
     pub updated_by: Actor,
+    /// The deletion that took it by itself; null also while its folder is in the trash.
+    pub deletion_id: Option<DeletionId>,
+    /// The version that readers get.
+    pub published_version_id: Option<VersionId>,
+    /// Its media type without parameters, in lower case, to filter by.
+    pub published_content_type: Option<String>,
+    /// Its size; 0 while nothing is published.
+    pub published_size_bytes: i64,
+    /// Its media type as it is.
+    pub published_media_type: Option<String>,
+    /// Its filename.
+    pub published_filename: Option<String>,
+    /// Its SHA-256 in lower-case hex.
+    pub published_sha256: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::{Actor, FolderId, Timestamp};
+use crate::{Actor, DeletionId, FolderId, Timestamp};
 
 /// A row of `folders`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -14,7 +14,7 @@ pub struct Model {
     pub parent_id: Option<FolderId>,
     /// Last segment of the path; empty for the root.
     pub name: String,
-    /// Slash-separated, unique; empty for the root.
+    /// Slash-separated, unique outside the trash; empty for the root.
     pub path: String,
     /// Count of segments in the path; 0 for the root.
     pub depth: i32,
@@ -26,6 +26,8 @@ pub struct Model {
     pub created_by: Actor,
     pub updated_at: Timestamp,
     pub updated_by: Actor,
+    /// The deletion that took it; null while it is not in the trash. Its path stays as it was.
+    pub deletion_id: Option<DeletionId>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

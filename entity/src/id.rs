@@ -79,8 +79,16 @@ typed_id!(
     VersionId, VersionMarker, "version"
 );
 typed_id!(
-    /// Names bytes in storage.
+    /// Names a file in storage: bytes with a type, on behalf of whoever put them there.
     StoredFileId, StoredFileMarker, "file"
+);
+typed_id!(
+    /// Names bytes in storage. The same as that of a stored file whose bytes were the first of their kind.
+    BlobId, BlobMarker, "file"
+);
+typed_id!(
+    /// Names a deletion.
+    DeletionId, DeletionMarker, "deletion"
 );
 typed_id!(
     /// Names an upload intent.

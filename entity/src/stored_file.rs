@@ -2,9 +2,9 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::{Actor, StoredFileId, Timestamp};
+use crate::{Actor, BlobId, StoredFileId, Timestamp};
 
-/// A row of `stored_files`. It is written after its bytes are in place and never changes.
+/// A row of `stored_files`. It is written after its bytes are in place; all that ever changes is that it is deleted.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "stored_files")]
 pub struct Model {
@@ -18,6 +18,11 @@ pub struct Model {
     pub sha256: String,
     pub created_at: Timestamp,
     pub created_by: Actor,
+    /// The bytes; null once it was deleted.
+    pub blob_id: Option<BlobId>,
+    /// A client knows it by its id: it stays until a client deletes it, whether a version uses it or not.
+    pub kept: bool,
+    pub deleted_at: Option<Timestamp>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,4 +1,4 @@
-//! A permission to send the bytes of one coming version.
+//! A permission to send the bytes of one coming version, or of a file without an asset.
 
 use sea_orm::entity::prelude::*;
 
@@ -41,7 +41,8 @@ pub enum RejectionCode {
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: UploadIntentId,
-    pub path: String,
+    /// Where the version will appear; null for bytes without an asset.
+    pub path: Option<String>,
     pub filename: String,
     pub declared_content_type: Option<String>,
     pub declared_size_bytes: Option<i64>,
@@ -50,6 +51,8 @@ pub struct Model {
     pub publish: bool,
     pub visibility: Option<Visibility>,
     pub if_revision: Option<i64>,
+    /// Size of every part but the last; null when one request brings all bytes.
+    pub part_size_bytes: Option<i64>,
     pub status: Status,
     pub rejection_code: Option<RejectionCode>,
     pub rejection: Option<String>,

@@ -5,6 +5,9 @@ pub use sea_orm_migration::prelude::*;
 mod m20261121_000001_library;
 mod m20261121_000002_uploads;
 mod m20261121_000003_changelog;
+mod m20261122_000004_trash;
+mod m20261122_000005_storage;
+mod m20261122_000006_search;
 mod text;
 
 /// Every migration, oldest first.
@@ -17,6 +20,9 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000001_library::Migration),
             Box::new(m20261121_000002_uploads::Migration),
             Box::new(m20261121_000003_changelog::Migration),
+            Box::new(m20261122_000004_trash::Migration),
+            Box::new(m20261122_000005_storage::Migration),
+            Box::new(m20261122_000006_search::Migration),
         ]
     }
 }

@@ -11,6 +11,8 @@ use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database as SeaDatabase, DatabaseConnection, DbErr};
 use sea_orm_migration::MigratorTrait;
 
+use super::Quick;
+
 /// Connections that read, at most.
 const READERS: u32 = 8;
 
@@ -18,6 +20,7 @@ const READERS: u32 = 8;
 pub struct Database {
     read: DatabaseConnection,
     write: DatabaseConnection,
+    quick: Option<Quick>,
     statements: Arc<AtomicU64>,
 }
 
@@ -40,7 +43,13 @@ impl Database {
                 count.fetch_add(1, Ordering::Relaxed);
             });
         }
-        Ok(Self { read, write, statements })
+        let quick = match url.strip_prefix("sqlite://") {
+            Some(path) => Some(
+                Quick::open(Path::new(path), Arc::clone(&statements)).context("cannot open the database")?,
+            ),
+            None => None,
+        };
+        Ok(Self { read, write, quick, statements })
     }
 
     /// Brings the tables up to date.
@@ -61,6 +70,12 @@ impl Database {
     #[must_use]
     pub const fn write(&self) -> &DatabaseConnection {
         &self.write
+    }
+
+    /// For short reads on the thread that asks; only SQLite has it.
+    #[must_use]
+    pub const fn quick(&self) -> Option<&Quick> {
+        self.quick.as_ref()
     }
 
     /// Whether the database answers.

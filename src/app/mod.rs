@@ -2,7 +2,9 @@
 //! Opened once, lent to all. Time, randomness and ids come from here.
 
 mod clock;
+mod crash;
 mod database;
+mod quick;
 mod signer;
 mod writer;
 
@@ -18,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use clock::Clock;
+pub use crash::crash_point;
 pub use database::Database;
+pub use quick::Quick;
 pub use signer::Signer;
 pub use writer::{Job, Tx};
 
@@ -129,6 +133,12 @@ impl App {
     #[must_use]
     pub fn read(&self) -> &DatabaseConnection {
         self.0.database.read()
+    }
+
+    /// For short reads on the thread that asks; only SQLite has it.
+    #[must_use]
+    pub fn quick(&self) -> Option<&Quick> {
+        self.0.database.quick()
     }
 
     /// The database.

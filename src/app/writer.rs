@@ -128,6 +128,7 @@ impl Worker {
         match outcome {
             Ok(mut entries) => {
                 if let Some(last) = entries.iter().flatten().last() {
+                    super::crash_point("after-commit");
                     self.feed.ring(last.seq);
                 }
                 entries.resize(done.len(), Vec::new());

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-use entity::{StoredFileId, UploadIntentId};
+use entity::{BlobId, UploadIntentId};
 use uuid::Uuid;
 
-/// Where bytes lie for good: decided by the stored file that they are.
+/// Where bytes lie for good: decided by the blob that they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BlobKey(StoredFileId);
+pub struct BlobKey(BlobId);
 
 impl BlobKey {
-    /// The key of a stored file.
+    /// The key of a blob.
     #[must_use]
-    pub const fn new(id: StoredFileId) -> Self {
+    pub const fn new(id: BlobId) -> Self {
         Self(id)
     }
 

@@ -4,7 +4,7 @@
 //! its folder is synced. Files are never written in place.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -146,6 +146,39 @@ impl LocalStore {
         .await
     }
 
+    /// Puts staged bytes, which were just verified, in the place of the same ones that the store has: should it
+    /// have lost or changed them, they are whole again. The staged file stays; `second` is a name for it on the way.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn renew(&self, staging: &StagingKey, second: &StagingKey, key: &BlobKey) -> io::Result<()> {
+        let (from, link) = (self.staging_path(staging), self.staging_path(second));
+        let (folder, to) = (self.shard_folder(key), self.blob_path(key));
+        blocking(move || {
+            fs::create_dir_all(&folder)?;
+            fs::hard_link(&from, &link)?;
+            if let Err(error) = fs::rename(&link, &to) {
+                remove_if_there(&link)?;
+                return Err(error);
+            }
+            // Of two names of one file a rename takes none away.
+            remove_if_there(&link)?;
+            sync_folder(&folder)?;
+            sync_folder(folder.parent().unwrap_or(&folder))
+        })
+        .await
+    }
+
+    /// Writes several staged files one after the other into a new one, hashing it; durable when this returns.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn join(&self, parts: &[StagingKey], whole: &StagingKey) -> io::Result<Staged> {
+        let parts: Vec<PathBuf> = parts.iter().map(|part| self.staging_path(part)).collect();
+        let path = self.staging_path(whole);
+        blocking(move || StagingFile::join(&parts, path)).await
+    }
+
     /// Opens a file for reading.
     ///
     /// # Errors
@@ -246,22 +279,21 @@ struct StagingFile {
 }
 
 impl StagingFile {
-    fn write(path: PathBuf, mut pieces: mpsc::Receiver<Piece>) -> io::Result<Staged> {
+    fn create(path: PathBuf) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let mut staging = Self { path, file, finished: false };
-        let mut hasher = Sha256::new();
+        Ok(Self { path, file, finished: false })
+    }
+
+    fn write(path: PathBuf, mut pieces: mpsc::Receiver<Piece>) -> io::Result<Staged> {
+        let mut staging = Self::create(path)?;
+        let mut seen = Seen::default();
         let mut block = Vec::with_capacity(0);
-        let mut head = Vec::new();
-        let mut size = 0u64;
         loop {
             match pieces.blocking_recv() {
                 None => return Err(io::Error::other("the sender broke off")),
                 Some(Piece::End) => break,
                 Some(Piece::Bytes(bytes)) => {
-                    size += bytes.len() as u64;
-                    hasher.update(&bytes);
-                    let wanted = HEAD.saturating_sub(head.len()).min(bytes.len());
-                    head.extend_from_slice(&bytes[..wanted]);
+                    seen.add(&bytes);
                     block.extend_from_slice(&bytes);
                     if block.len() >= WRITE_BLOCK {
                         staging.file.write_all(&block)?;
@@ -271,11 +303,56 @@ impl StagingFile {
             }
         }
         staging.file.write_all(&block)?;
-        staging.file.sync_all()?;
-        staging.finished = true;
-        let folder = staging.path.parent().expect("a staging file lies in the staging folder");
-        sync_folder(folder)?;
-        Ok(Staged { size, sha256: hex(&hasher.finalize()), head })
+        staging.finish()?;
+        Ok(seen.staged())
+    }
+
+    fn join(parts: &[PathBuf], path: PathBuf) -> io::Result<Staged> {
+        let mut staging = Self::create(path)?;
+        let mut seen = Seen::default();
+        let mut block = vec![0; WRITE_BLOCK];
+        for part in parts {
+            let mut part = File::open(part)?;
+            loop {
+                let count = part.read(&mut block)?;
+                if count == 0 {
+                    break;
+                }
+                seen.add(&block[..count]);
+                staging.file.write_all(&block[..count])?;
+            }
+        }
+        staging.finish()?;
+        Ok(seen.staged())
+    }
+
+    /// Makes it durable.
+    fn finish(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.finished = true;
+        let folder = self.path.parent().expect("a staging file lies in the staging folder");
+        sync_folder(folder)
+    }
+}
+
+/// What is known of bytes that passed by.
+#[derive(Default)]
+struct Seen {
+    size: u64,
+    hasher: Sha256,
+    head: Vec<u8>,
+}
+
+impl Seen {
+    fn add(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        self.hasher.update(bytes);
+        let wanted = HEAD.saturating_sub(self.head.len()).min(bytes.len());
+        self.head.extend_from_slice(&bytes[..wanted]);
+    }
+
+    fn staged(self) -> Staged {
+        Staged { size: self.size, sha256: hex(&self.hasher.finalize()), head: self.head }
     }
 }
 
@@ -287,6 +364,12 @@ impl Drop for StagingFile {
             tracing::warn!(%error, path = %self.path.display(), "cannot remove an unfinished upload; the sweeper will");
         }
     }
+}
+
+/// SHA-256 in lower-case hex.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -315,7 +398,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 #[cfg(test)]
 mod tests {
     use super::*;
-    use entity::{StoredFileId, UploadIntentId};
+    use entity::{BlobId, UploadIntentId};
     use futures_util::stream;
     use uuid::Uuid;
 
@@ -340,7 +423,7 @@ mod tests {
     #[tokio::test]
     async fn staged_bytes_are_hashed_secured_and_read_back() {
         let (_folder, store) = store();
-        let (staging, key) = (staging_key(), BlobKey::new(StoredFileId(Uuid::from_u128(3))));
+        let (staging, key) = (staging_key(), BlobKey::new(BlobId(Uuid::from_u128(3))));
         let staged = store.stage(&staging, body(&["he", "llo"]), 5).await.expect("staged");
         assert_eq!(staged.size, 5);
         assert_eq!(staged.sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");

@@ -4,4 +4,4 @@ mod key;
 mod local;
 
 pub use key::{BlobKey, StagingKey};
-pub use local::{Blob, LocalStore, StageError, Staged};
+pub use local::{Blob, LocalStore, StageError, Staged, sha256};

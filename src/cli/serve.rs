@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::app::{App, Clock};
 use crate::config::Config;
-use crate::domain::upload;
+use crate::domain::{gc, search};
 use crate::http::{self, Auth, Server};
 
 /// Runs the server until it is told to stop.
@@ -22,10 +22,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let grace = config.shutdown_grace;
+    survive_file_size_limit();
     let (dev, data_dir) = (config.dev, config.data_dir.clone());
     let app = App::open(config, public_url.clone(), Clock::system()).await?;
     let auth = Auth::open(app.config(), &public_url)?;
-    app.spawn(upload::sweep_forever(app.clone()));
+    search::fill(&app).await?;
+    app.spawn(gc::clean_forever(app.clone()));
     greet(&public_url, dev, &data_dir);
     let routes = http::router(Server::new(app.clone(), auth));
     let stopping = app.stopping().clone();
@@ -51,6 +53,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     app.close(grace).await;
     Ok(())
 }
+
+/// Lets a write beyond a limit on the size of files fail, as on a full disk, instead of ending the process.
+#[cfg(unix)]
+fn survive_file_size_limit() {
+    use tokio::signal::unix::{SignalKind, signal};
+    const SIGXFSZ: i32 = 25;
+    match signal(SignalKind::from_raw(SIGXFSZ)) {
+        Ok(mut limit) => {
+            tokio::spawn(async move { while limit.recv().await.is_some() {} });
+        }
+        Err(error) => tracing::warn!(%error, "a limit on the size of files would end the server"),
+    }
+}
+
+#[cfg(not(unix))]
+const fn survive_file_size_limit() {}
 
 /// Tells people where to look.
 fn greet(url: &str, dev: bool, data_dir: &Path) {

@@ -1,5 +1,6 @@
 //! Assets: stable references whose content changes by versions.
 
+mod filter;
 mod list;
 
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use entity::asset::{Tags, Visibility};
 use entity::change::ChangeType;
 use entity::name::Holder;
-use entity::{AssetId, asset, folder, version};
+use entity::{AssetId, DeletionId, FolderId, asset, folder, version};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
     IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
@@ -15,14 +16,19 @@ use sea_orm::{
 use serde_json::Value as Json;
 
 use super::actor::{Actor, Role};
+use super::as_of::Then;
 use super::error::{Error, Result};
 use super::folder::FolderRef;
 use super::path::{MAX_DEPTH, MAX_PATH_BYTES, TreePath, join, parse_name};
-use super::{Committed, Edit, check_revision, commit, name, text};
+use super::{Committed, Edit, check_revision, commit, former, name, quick, search, text, writes_alone};
 use crate::app::App;
 use crate::feed::{Draft, VersionFacts};
 
-pub use list::{AssetOrder, Listing, Within, by_ids, counts, list};
+pub use filter::{AssetFilter, TypePattern, bounded};
+#[cfg(test)]
+pub(super) use list::list_ordinarily;
+pub use list::{Along, AssetOrder, Listing, Parent, Selection, Within, by_ids, counts, former_paths, list};
+pub(super) use list::{live_by_ids, with_trash};
 
 /// An asset with the folder that it lies in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +37,12 @@ pub struct Asset {
     pub row: asset::Model,
     /// Where it lies.
     pub folder: Arc<folder::Model>,
+    /// The published version, where it was read along; none tells nothing.
+    pub published: Option<Arc<version::Model>>,
+    /// Where it was when it went to the trash by itself; its folder may have moved since.
+    pub deleted_from: Option<String>,
+    /// The moment that it is told of as it was then; none is now.
+    pub as_of: Option<Then>,
 }
 
 /// Names one asset.
@@ -58,8 +70,12 @@ pub struct NewAsset {
 }
 
 /// What is to change. The outer none leaves a field as it is, the inner clears it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct AssetUpdate {
+    /// Which asset.
+    pub target: AssetRef,
+    /// Refuse unless this is its revision.
+    pub if_revision: Option<i64>,
     /// Who may read it; cannot be cleared.
     pub visibility: Option<Visibility>,
     /// What people see.
@@ -85,18 +101,35 @@ impl Asset {
     /// Where it lies, e.g. `images/hero`.
     #[must_use]
     pub fn path(&self) -> String {
-        join(&self.folder.path, &self.row.name)
+        self.deleted_from.clone().unwrap_or_else(|| join(&self.folder.path, &self.row.name))
     }
 
-    fn what(&self) -> String {
+    /// The deletion that took it, by itself or with its folder.
+    #[must_use]
+    pub fn deletion_id(&self) -> Option<DeletionId> {
+        self.row.deletion_id.or(self.folder.deletion_id)
+    }
+
+    pub(super) fn what(&self) -> String {
         format!("asset {}", self.path())
     }
 }
 
-/// The stable URL of an asset: always the published bytes.
+/// The stable URL of an asset, always the published bytes; none while nothing is published, and in the trash.
+/// One that is told of as it was then has none; its version has.
 #[must_use]
-pub fn url(app: &App, asset: &Asset) -> String {
-    format!("{}/assets/{}", app.public_url(), super::path::percent_encode(&asset.path()))
+pub fn url(app: &App, asset: &Asset) -> Option<String> {
+    if asset.as_of.is_some() {
+        return None;
+    }
+    let answers = asset.row.published_version_id.is_some() && asset.deletion_id().is_none();
+    answers.then(|| url_of_path(app, &asset.path()))
+}
+
+/// The stable URL of whatever is at a path.
+#[must_use]
+pub fn url_of_path(app: &App, path: &str) -> String {
+    format!("{}/assets/{}", app.public_url(), super::path::percent_encode(path))
 }
 
 /// The asset at `path`, if there is one.
@@ -105,7 +138,10 @@ pub fn url(app: &App, asset: &Asset) -> String {
 /// When the actor may not read.
 pub async fn at_path(app: &App, actor: &Actor, path: &TreePath) -> Result<Option<Asset>> {
     actor.require(Role::Viewer)?;
-    find(app.read(), path).await
+    match quick::asset_at(app, path) {
+        Some(found) => Ok(found),
+        None => find(app.read(), path).await,
+    }
 }
 
 /// Creates an asset without a version. Missing folders above it are made.
@@ -113,85 +149,123 @@ pub async fn at_path(app: &App, actor: &Actor, path: &TreePath) -> Result<Option
 /// # Errors
 /// `ALREADY_EXISTS` when its path is taken; `BAD_USER_INPUT`.
 pub async fn create(app: &App, actor: &Actor, path: TreePath, new: NewAsset) -> Result<Committed<Asset>> {
-    let new = new.checked()?;
-    commit(app, actor, |edit| Box::pin(async move { insert(edit, &path, new).await })).await
+    commit(app, actor, |edit| Box::pin(create_in(edit, path, new))).await
+}
+
+pub(super) async fn create_in(edit: Edit<'_>, path: TreePath, new: NewAsset) -> Result<Asset> {
+    insert(edit, &path, new.checked()?).await
 }
 
 /// Changes what an asset has besides its path and versions.
 ///
 /// # Errors
 /// `NOT_FOUND`, `REVISION_CONFLICT`, `BAD_USER_INPUT`.
-pub async fn update(
-    app: &App,
-    actor: &Actor,
-    target: AssetRef,
-    update: AssetUpdate,
-    if_revision: Option<i64>,
-) -> Result<Committed<Asset>> {
+pub async fn update(app: &App, actor: &Actor, update: AssetUpdate) -> Result<Committed<Asset>> {
+    commit(app, actor, move |edit| Box::pin(update_in(edit, update))).await
+}
+
+pub(super) async fn update_in(edit: Edit<'_>, update: AssetUpdate) -> Result<Asset> {
     let update = update.checked()?;
-    commit(app, actor, move |edit| {
-        Box::pin(async move {
-            let asset = lock(edit.conn(), &target).await?;
-            let unchanged = asset.row.clone();
-            let mut row = asset.row.clone().into_active_model();
-            update.apply(&mut row);
-            if !row.is_changed() || !differs(&row, &unchanged) {
-                return Ok(asset);
-            }
-            check_revision(|| asset.what(), if_revision, asset.row.revision)?;
-            let asset = touch(edit, asset, |touched| update.apply(touched)).await?;
-            record(edit, ChangeType::AssetUpdate, &asset, None, None).await?;
-            Ok(asset)
-        })
-    })
-    .await
+    let asset = lock(edit.conn(), &update.target).await?;
+    let unchanged = asset.row.clone();
+    let mut row = asset.row.clone().into_active_model();
+    update.apply(&mut row);
+    if !row.is_changed() || !differs(&row, &unchanged) {
+        return Ok(asset);
+    }
+    check_revision(|| asset.what(), update.if_revision, asset.row.revision)?;
+    let asset = touch(edit, asset, |touched| update.apply(touched)).await?;
+    search::index_asset(edit.conn(), &asset.row, search::Known::Maybe).await?;
+    record(edit, ChangeType::AssetUpdate, &asset, None, None).await?;
+    Ok(asset)
+}
+
+/// Another folder for an asset.
+#[derive(Debug, Clone)]
+pub struct Relocation {
+    /// Which asset.
+    pub target: AssetRef,
+    /// Where to; one that is named by a path is made when missing.
+    pub to: FolderRef,
+    /// Refuse unless this is its revision.
+    pub if_revision: Option<i64>,
+}
+
+/// Another name for an asset.
+#[derive(Debug, Clone)]
+pub struct Renaming {
+    /// Which asset.
+    pub target: AssetRef,
+    /// Its name, without a slash.
+    pub new_name: String,
+    /// Refuse unless this is its revision.
+    pub if_revision: Option<i64>,
 }
 
 /// Moves an asset to another folder, which is made when missing and named by its path.
 ///
 /// # Errors
 /// `NOT_FOUND`, `ALREADY_EXISTS` when the name is taken there, `REVISION_CONFLICT`.
-pub async fn relocate(
-    app: &App,
-    actor: &Actor,
-    target: AssetRef,
-    to: FolderRef,
-    if_revision: Option<i64>,
-) -> Result<Committed<Moved>> {
-    commit(app, actor, move |edit| {
-        Box::pin(async move {
-            let asset = lock(edit.conn(), &target).await?;
-            let folder = match &to {
-                FolderRef::Path(path) => super::folder::ensure(edit, path).await?,
-                FolderRef::Id(_) => super::folder::resolve(edit.conn(), &to).await?,
+pub async fn relocate(app: &App, actor: &Actor, relocation: Relocation) -> Result<Committed<Moved>> {
+    commit(app, actor, move |edit| Box::pin(relocate_in(edit, relocation))).await
+}
+
+pub(super) async fn relocate_in(edit: Edit<'_>, relocation: Relocation) -> Result<Moved> {
+    let Relocation { target, to, if_revision } = relocation;
+    let asset = match lock(edit.conn(), &target).await {
+        Err(Error::NotFound(message)) => {
+            let folder = super::folder::resolve(edit.conn(), &to).await.ok();
+            let moved = match (&target, folder) {
+                (AssetRef::Path(from), Some(folder)) => {
+                    moved_already(edit.conn(), from, &join(&folder.path, from.name())).await?
+                }
+                _ => None,
             };
-            let name = asset.row.name.clone();
-            place(edit, asset, folder, name, if_revision, ChangeType::AssetMove, "input.toFolder").await
-        })
-    })
-    .await
+            return moved.ok_or(Error::NotFound(message));
+        }
+        found => found?,
+    };
+    let folder = match &to {
+        FolderRef::Path(path) => super::folder::ensure(edit, path).await?,
+        FolderRef::Id(_) => super::folder::resolve_to_fill(edit.conn(), &to).await?,
+    };
+    let name = asset.row.name.clone();
+    place(edit, asset, folder, name, if_revision, ChangeType::AssetMove, "input.toFolder").await
 }
 
 /// Renames an asset within its folder.
 ///
 /// # Errors
 /// `NOT_FOUND`, `ALREADY_EXISTS`, `REVISION_CONFLICT`, `BAD_USER_INPUT` for what is no name.
-pub async fn rename(
-    app: &App,
-    actor: &Actor,
-    target: AssetRef,
-    new_name: &str,
-    if_revision: Option<i64>,
-) -> Result<Committed<Moved>> {
-    let new_name = parse_name(new_name, "input.newName")?;
-    commit(app, actor, move |edit| {
-        Box::pin(async move {
-            let asset = lock(edit.conn(), &target).await?;
-            let folder = (*asset.folder).clone();
-            place(edit, asset, folder, new_name, if_revision, ChangeType::AssetRename, "input.newName").await
-        })
-    })
-    .await
+pub async fn rename(app: &App, actor: &Actor, renaming: Renaming) -> Result<Committed<Moved>> {
+    commit(app, actor, move |edit| Box::pin(rename_in(edit, renaming))).await
+}
+
+pub(super) async fn rename_in(edit: Edit<'_>, renaming: Renaming) -> Result<Moved> {
+    let new_name = parse_name(&renaming.new_name, "input.newName")?;
+    let asset = match lock(edit.conn(), &renaming.target).await {
+        Err(Error::NotFound(message)) => {
+            let moved = match &renaming.target {
+                AssetRef::Path(from) => {
+                    moved_already(edit.conn(), from, &join(from.parent().as_str(), &new_name)).await?
+                }
+                AssetRef::Id(_) => None,
+            };
+            return moved.ok_or(Error::NotFound(message));
+        }
+        found => found?,
+    };
+    let folder = (*asset.folder).clone();
+    let kind = ChangeType::AssetRename;
+    place(edit, asset, folder, new_name, renaming.if_revision, kind, "input.newName").await
+}
+
+/// What a move by path that was done before answers again: the asset is where it was to go, and came from there.
+async fn moved_already(conn: &impl ConnectionTrait, from: &TreePath, to: &str) -> Result<Option<Moved>> {
+    let Some(asset) = find(conn, &TreePath::trusted(to.to_owned())).await? else { return Ok(None) };
+    let former = former::paths(conn, &[&asset]).await?.remove(&asset.row.id).unwrap_or_default();
+    let came = former.iter().any(|path| path == from.as_str());
+    Ok(came.then(|| Moved { asset, old_path: from.to_string() }))
 }
 
 async fn place(
@@ -214,12 +288,20 @@ async fn place(
     name::release(edit.conn(), asset.row.folder_id, &asset.row.name).await?;
     let old_folder = Arc::clone(&asset.folder);
     let folder_id = folder.id;
+    let renamed = new_name != asset.row.name;
     let moved = touch(edit, asset, |row| {
         row.folder_id = Set(folder_id);
         row.name = Set(new_name);
     })
     .await?;
-    let asset = Asset { row: moved.row, folder: Arc::new(folder) };
+    let asset =
+        Asset { row: moved.row, folder: Arc::new(folder), published: None, deleted_from: None, as_of: None };
+    if renamed {
+        search::index_asset(edit.conn(), &asset.row, search::Known::Maybe).await?;
+    }
+    let left = super::folder::lineage(edit.conn(), &old_folder.path).await?;
+    let who = former::Mover::Asset(asset.row.id);
+    former::leave(edit, vec![former::row(edit.new_id(), &old_path, who, Some(&new_path), &left)]).await?;
     record(edit, kind, &asset, Some((old_path.clone(), &old_folder)), None).await?;
     Ok(Moved { asset, old_path })
 }
@@ -243,9 +325,17 @@ pub(super) async fn insert(edit: Edit<'_>, path: &TreePath, new: NewAsset) -> Re
         created_by: Set(edit.by()),
         updated_at: Set(edit.now()),
         updated_by: Set(edit.by()),
+        deletion_id: Set(None),
+        published_version_id: Set(None),
+        published_content_type: Set(None),
+        published_size_bytes: Set(0),
+        published_media_type: Set(None),
+        published_filename: Set(None),
+        published_sha256: Set(None),
     };
     let row = row.insert(edit.conn()).await?;
-    let asset = Asset { row, folder: Arc::new(folder) };
+    search::index_asset(edit.conn(), &row, search::Known::No).await?;
+    let asset = Asset { row, folder: Arc::new(folder), published: None, deleted_from: None, as_of: None };
     record(edit, ChangeType::AssetCreate, &asset, None, None).await?;
     Ok(asset)
 }
@@ -255,7 +345,9 @@ pub(super) async fn find(conn: &impl ConnectionTrait, path: &TreePath) -> Result
     let row = asset::Entity::find()
         .find_also_related(folder::Entity)
         .filter(folder::Column::Path.eq(path.parent().as_str()))
+        .filter(folder::Column::DeletionId.is_null())
         .filter(asset::Column::Name.eq(path.name()))
+        .filter(asset::Column::DeletionId.is_null())
         .one(conn)
         .await?;
     Ok(row.and_then(placed))
@@ -266,24 +358,46 @@ pub(super) async fn find(conn: &impl ConnectionTrait, path: &TreePath) -> Result
 /// # Errors
 /// `NOT_FOUND`.
 pub(super) async fn lock(conn: &impl ConnectionTrait, target: &AssetRef) -> Result<Asset> {
+    if writes_alone(conn) {
+        let found = match target {
+            AssetRef::Id(id) => live_by_ids(conn, &[*id]).await?.pop(),
+            AssetRef::Path(path) => find(conn, path).await?,
+        };
+        return found.ok_or_else(|| target.not_found());
+    }
     let id = match target {
         AssetRef::Id(id) => Some(*id),
         AssetRef::Path(path) => find(conn, path).await?.map(|asset| asset.row.id),
     };
-    let not_found = || {
-        Error::NotFound(match target {
-            AssetRef::Id(id) => format!("there is no asset {id}"),
-            AssetRef::Path(path) => format!("there is no asset at {path}"),
-        })
+    let id = id.ok_or_else(|| target.not_found())?;
+    let row = asset::Entity::find_by_id(id).lock_exclusive().one(conn).await?;
+    let row = row.filter(|row| row.deletion_id.is_none()).ok_or_else(|| target.not_found())?;
+    let folder = super::folder::resolve(conn, &FolderRef::Id(row.folder_id)).await;
+    let asset = Asset {
+        row,
+        folder: Arc::new(folder.map_err(|error| target.not_found_for(error))?),
+        published: None,
+        deleted_from: None,
+        as_of: None,
     };
-    let id = id.ok_or_else(not_found)?;
-    let row = asset::Entity::find_by_id(id).lock_exclusive().one(conn).await?.ok_or_else(not_found)?;
-    let folder = super::folder::resolve(conn, &FolderRef::Id(row.folder_id)).await?;
-    let asset = Asset { row, folder: Arc::new(folder) };
     match target {
         // It may have moved away before it was locked.
-        AssetRef::Path(path) if asset.path() != path.as_str() => Err(not_found()),
+        AssetRef::Path(path) if asset.path() != path.as_str() => Err(target.not_found()),
         _ => Ok(asset),
+    }
+}
+
+impl AssetRef {
+    pub(super) fn not_found(&self) -> Error {
+        Error::NotFound(match self {
+            Self::Id(id) => format!("there is no asset {id} outside the trash"),
+            Self::Path(path) => format!("there is no asset at {path}"),
+        })
+    }
+
+    /// A missing folder means a missing asset: they went to the trash together.
+    fn not_found_for(&self, error: Error) -> Error {
+        if matches!(error, Error::NotFound(_)) { self.not_found() } else { error }
     }
 }
 
@@ -294,12 +408,12 @@ pub(super) async fn touch(
     change: impl FnOnce(&mut asset::ActiveModel),
 ) -> Result<Asset> {
     let revision = asset.row.revision + 1;
-    let mut row = asset.row.into_active_model();
+    let mut row = asset.row.clone().into_active_model();
     row.revision = Set(revision);
     row.updated_at = Set(edit.now());
     row.updated_by = Set(edit.by());
     change(&mut row);
-    Ok(Asset { row: row.update(edit.conn()).await?, folder: asset.folder })
+    Ok(Asset { row: row.update(edit.conn()).await?, published: None, ..asset })
 }
 
 /// Records an entry about an asset: where it was before, and the version that it is about.
@@ -316,32 +430,58 @@ pub(super) async fn record(
         direct.push(folder.id);
         above.extend(super::folder::lineage(edit.conn(), &folder.path).await?);
     }
-    edit.record(Draft {
+    let old_path = left.map(|(path, _)| path);
+    edit.record(Draft { old_path, direct, above, version: version.map(facts), ..draft(edit, kind, asset) });
+    Ok(())
+}
+
+/// Records an entry about an asset whose folders are known: ids of those above its own, without the root.
+pub(super) fn record_in(
+    edit: Edit<'_>,
+    kind: ChangeType,
+    asset: &Asset,
+    old_path: Option<String>,
+    above: Vec<FolderId>,
+) {
+    edit.record(Draft { old_path, above, ..draft(edit, kind, asset) });
+}
+
+fn draft(edit: Edit<'_>, kind: ChangeType, asset: &Asset) -> Draft {
+    Draft {
         kind,
         at: edit.now(),
         actor: edit.by(),
         path: asset.path(),
-        old_path: left.map(|(path, _)| path),
+        old_path: None,
         folder_id: Some(asset.folder.id),
         asset_id: Some(asset.row.id),
-        version: version.map(|version| VersionFacts {
-            id: version.id,
-            number: version.number,
-            content_type: version.content_type.clone(),
-            size_bytes: version.size_bytes,
-            sha256: version.sha256.clone(),
-        }),
-        direct,
-        above,
-    });
-    Ok(())
+        version: None,
+        direct: vec![asset.folder.id],
+        above: Vec::new(),
+    }
+}
+
+fn facts(version: &version::Model) -> VersionFacts {
+    VersionFacts {
+        id: version.id,
+        number: version.number,
+        content_type: version.content_type.clone(),
+        size_bytes: version.size_bytes,
+        sha256: version.sha256.clone(),
+    }
 }
 
 fn placed((row, folder): (asset::Model, Option<folder::Model>)) -> Option<Asset> {
-    folder.map(|folder| Asset { row, folder: Arc::new(folder) })
+    folder.map(|folder| Asset {
+        row,
+        folder: Arc::new(folder),
+        published: None,
+        deleted_from: None,
+        as_of: None,
+    })
 }
 
-fn check_fits(folder: &folder::Model, path: &str, field: &str) -> Result<()> {
+pub(super) fn check_fits(folder: &folder::Model, path: &str, field: &str) -> Result<()> {
     let depth = usize::try_from(folder.depth).unwrap_or(0) + 1;
     if path.len() > MAX_PATH_BYTES || depth > MAX_DEPTH {
         let message =
@@ -380,6 +520,8 @@ impl AssetUpdate {
             value.map(|value| value.map(check).transpose()).transpose()
         }
         Ok(Self {
+            target: self.target,
+            if_revision: self.if_revision,
             visibility: self.visibility,
             title: each(self.title, |title| text::free_text(&title, "input.title"))?,
             alt_text: each(self.alt_text, |text| text::free_text(&text, "input.altText"))?,

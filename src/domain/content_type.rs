@@ -69,6 +69,27 @@ pub fn is_valid(text: &str) -> bool {
     two_tokens && text.len() <= 255 && text.chars().all(|c| c.is_ascii_graphic() || c == ' ')
 }
 
+/// Whether bytes of a type are meant to be read as text.
+#[must_use]
+pub fn is_textual(media_type: &str) -> bool {
+    let known = [
+        "application/json",
+        "application/xml",
+        "application/javascript",
+        "application/ecmascript",
+        "application/yaml",
+        "application/x-yaml",
+        "application/toml",
+        "application/x-sh",
+        "application/sql",
+        "application/graphql",
+        "application/x-ndjson",
+    ];
+    let essence = essence(media_type);
+    let structured = ["+json", "+xml", "+yaml"].iter().any(|suffix| essence.ends_with(suffix));
+    essence.starts_with("text/") || structured || known.contains(&essence.as_str())
+}
+
 fn undeclared(head: &[u8], sniffed: Option<&'static str>, filename: &str) -> String {
     let named = mime_guess::from_path(filename).first_raw();
     match (sniffed, named) {
@@ -82,7 +103,9 @@ fn undeclared(head: &[u8], sniffed: Option<&'static str>, filename: &str) -> Str
     }
 }
 
-fn essence(media_type: &str) -> String {
+/// A media type without its parameters, in lower case.
+#[must_use]
+pub fn essence(media_type: &str) -> String {
     media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 

@@ -45,6 +45,20 @@ pub enum Error {
         /// For people.
         message: String,
     },
+    /// A version uses the file.
+    #[error("{0}")]
+    FileInUse(String),
+    /// Bytes that were in the store a moment ago are not there any more: secure them and try again.
+    #[error("the storage changed meanwhile; try again")]
+    BytesMoved,
+    /// One of several operations that happen together was refused, and so none happened.
+    #[error("operation {index}: {error}")]
+    InOperation {
+        /// Which, from 0.
+        index: usize,
+        /// Why.
+        error: Box<Error>,
+    },
     /// The cursor is older than the log keeps, or from another database.
     #[error("{0}")]
     CursorExpired(String),
@@ -108,6 +122,20 @@ impl Error {
         Self::BadInput { field: field.into(), message: message.into() }
     }
 
+    /// The same as the refusal of one of several operations: which, and what it is called.
+    #[must_use]
+    pub fn in_operation(self, index: usize, name: &str) -> Self {
+        let error = match self {
+            Self::BadInput { field, message } => {
+                let rest = field.strip_prefix("input").unwrap_or(&field);
+                Self::BadInput { field: format!("input.operations.{index}.{name}{rest}"), message }
+            }
+            Self::BytesMoved => return Self::BytesMoved,
+            other => other,
+        };
+        Self::InOperation { index, error: Box::new(error) }
+    }
+
     /// A fault of the server's, with its cause.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::Internal(Cause::new(cause))
@@ -135,11 +163,13 @@ impl Error {
             Self::AlreadyExists(_) => "ALREADY_EXISTS",
             Self::RevisionConflict { .. } => "REVISION_CONFLICT",
             Self::Upload { reason, .. } => reason.code(),
+            Self::FileInUse(_) => "FILE_IN_USE",
+            Self::InOperation { error, .. } => error.code(),
             Self::CursorExpired(_) => "CURSOR_EXPIRED",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::Forbidden(_) => "FORBIDDEN",
             Self::RateLimited(_) => "RATE_LIMITED",
-            Self::Unavailable { .. } => "STORAGE_UNAVAILABLE",
+            Self::Unavailable { .. } | Self::BytesMoved => "STORAGE_UNAVAILABLE",
             Self::Internal(_) => "INTERNAL_SERVER_ERROR",
         }
     }
@@ -148,6 +178,7 @@ impl Error {
     #[must_use]
     pub const fn cause(&self) -> Option<&Cause> {
         match self {
+            Self::InOperation { error, .. } => error.cause(),
             Self::Unavailable { cause, .. } | Self::Internal(cause) => Some(cause),
             _ => None,
         }
@@ -212,11 +243,11 @@ fn is_passing(error: &DbErr) -> bool {
     }
 }
 
-/// SQLSTATE of PostgreSQL: connections, resources, waits that took too long, shutdown. Result codes of SQLite:
+/// SQLSTATE of PostgreSQL: connections, deadlocks, resources, waits that took too long, shutdown. Result codes of SQLite:
 /// busy, locked, read-only, I/O, full, cannot open, in their extended forms too.
 fn is_passing_code(code: &str) -> bool {
     if code.len() == 5 {
-        let classes = ["08", "53", "57P"];
+        let classes = ["08", "40", "53", "57P"];
         return classes.iter().any(|class| code.starts_with(class)) || ["55P03", "57014"].contains(&code);
     }
     code.parse::<u32>().is_ok_and(|code| [5, 6, 8, 10, 13, 14].contains(&(code & 0xff)))

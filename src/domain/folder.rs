@@ -6,23 +6,28 @@
 mod list;
 mod relocate;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use entity::change::ChangeType;
 use entity::name::Holder;
 use entity::{FolderId, folder};
+use sea_orm::sea_query::SimpleExpr;
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
 };
 
 use super::actor::{Actor, Role};
 use super::error::{Error, Result};
 use super::path::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, TreePath, below, lineage_paths};
-use super::{Committed, Edit, check_revision, commit, name, text};
+use super::{Committed, Edit, check_revision, commit, name, quick, search, text, writes_alone};
 use crate::app::App;
 use crate::feed::Draft;
 
-pub use list::{FolderOrder, Listing, by_ids, by_paths, counts, list};
-pub use relocate::{Moved, relocate};
+pub use list::{FolderOrder, Inside, Listing, by_ids, by_paths, counts, list};
+pub(super) use relocate::{Extent, check_fits, count_below, relocate_in, rewrite_below};
+pub use relocate::{Moved, Relocation, relocate};
 
 /// Names one folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +67,10 @@ pub struct Created {
 /// When the actor may not read.
 pub async fn at_path(app: &App, actor: &Actor, path: &TreePath) -> Result<Option<folder::Model>> {
     actor.require(Role::Viewer)?;
-    find(app.read(), path).await
+    match quick::folder_at(app, path) {
+        Some(found) => Ok(found),
+        None => find(app.read(), path).await,
+    }
 }
 
 /// Creates a folder. One that is at the path already is answered as it is.
@@ -70,60 +78,62 @@ pub async fn at_path(app: &App, actor: &Actor, path: &TreePath) -> Result<Option
 /// # Errors
 /// `ALREADY_EXISTS` when an asset has the name, or a folder has the title; `NOT_FOUND` without the parent.
 pub async fn create(app: &App, actor: &Actor, new: NewFolder) -> Result<Committed<Created>> {
-    commit(app, actor, |edit| {
-        Box::pin(async move {
-            match new {
-                NewFolder::At(path) => {
-                    let there = find(edit.conn(), &path).await?;
-                    let created = there.is_none();
-                    let folder = match there {
-                        Some(folder) => folder,
-                        None => ensure(edit, &path).await?,
-                    };
-                    Ok(Created { folder, created })
-                }
-                NewFolder::Titled { parent, title } => {
-                    let title = text::title(&title, "input.titled.title")?;
-                    let parent = resolve(edit.conn(), &parent).await?;
-                    Ok(Created { folder: create_titled(edit, &parent, title).await?, created: true })
-                }
-            }
-        })
-    })
-    .await
+    commit(app, actor, |edit| Box::pin(create_in(edit, new))).await
+}
+
+pub(super) async fn create_in(edit: Edit<'_>, new: NewFolder) -> Result<Created> {
+    match new {
+        NewFolder::At(path) => {
+            let there = find(edit.conn(), &path).await?;
+            let created = there.is_none();
+            let folder = match there {
+                Some(folder) => folder,
+                None => ensure(edit, &path).await?,
+            };
+            Ok(Created { folder, created })
+        }
+        NewFolder::Titled { parent, title } => {
+            let title = text::title(&title, "input.titled.title")?;
+            let parent = resolve_to_fill(edit.conn(), &parent).await?;
+            Ok(Created { folder: create_titled(edit, &parent, title).await?, created: true })
+        }
+    }
+}
+
+/// Another title for a folder.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// Which folder.
+    pub target: FolderRef,
+    /// What people are to see.
+    pub title: String,
+    /// Refuse unless this is its revision.
+    pub if_revision: Option<i64>,
 }
 
 /// Sets the title of a folder.
 ///
 /// # Errors
 /// `NOT_FOUND`, `REVISION_CONFLICT`, `BAD_USER_INPUT` for an empty title.
-pub async fn update(
-    app: &App,
-    actor: &Actor,
-    target: FolderRef,
-    title: String,
-    if_revision: Option<i64>,
-) -> Result<Committed<folder::Model>> {
-    let title = text::title(&title, "input.title")?;
-    commit(app, actor, move |edit| {
-        Box::pin(async move {
-            let folder = lock(edit.conn(), &target).await?;
-            if folder.title.as_deref() == Some(title.as_str()) {
-                return Ok(folder);
-            }
-            check_revision(|| what(&folder), if_revision, folder.revision)?;
-            let folder = touch(edit, folder, |row| row.title = Set(Some(title))).await?;
-            record(edit, ChangeType::FolderUpdate, &folder, None, &[]).await?;
-            Ok(folder)
-        })
-    })
-    .await
+pub async fn update(app: &App, actor: &Actor, update: Update) -> Result<Committed<folder::Model>> {
+    commit(app, actor, move |edit| Box::pin(update_in(edit, update))).await
+}
+
+pub(super) async fn update_in(edit: Edit<'_>, update: Update) -> Result<folder::Model> {
+    let title = text::title(&update.title, "input.title")?;
+    let folder = lock(edit.conn(), &update.target).await?;
+    if folder.title.as_deref() == Some(title.as_str()) {
+        return Ok(folder);
+    }
+    check_revision(|| what(&folder), update.if_revision, folder.revision)?;
+    let folder = touch(edit, folder, |row| row.title = Set(Some(title))).await?;
+    record(edit, ChangeType::FolderUpdate, &folder, None, &[]).await?;
+    Ok(folder)
 }
 
 /// The folder at `path`, made with those above it where missing: one entry each.
 pub(super) async fn ensure(edit: Edit<'_>, path: &TreePath) -> Result<folder::Model> {
-    let conn = edit.conn();
-    let mut there = ancestors_and_self(conn, path.as_str()).await?;
+    let mut there = hold_lineage(edit.conn(), path).await?;
     let mut folder = there.pop().ok_or_else(|| Error::internal("the root folder is missing"))?;
     let known = usize::try_from(folder.depth).unwrap_or(0);
     for segment in path.segments().skip(known) {
@@ -132,40 +142,59 @@ pub(super) async fn ensure(edit: Edit<'_>, path: &TreePath) -> Result<folder::Mo
     Ok(folder)
 }
 
+/// Refuses a folder that could not be made, because an asset lies on its path.
+pub(super) async fn check_can_be_made(conn: &impl ConnectionTrait, path: &TreePath) -> Result<()> {
+    let there = ancestors_and_self(conn, path.as_str()).await?;
+    let Some(last) = there.last().filter(|last| last.path != path.as_str()) else { return Ok(()) };
+    let next = path.segments().nth(usize::try_from(last.depth).unwrap_or(0)).unwrap_or_default();
+    match name::holder_of(conn, last.id, next).await? {
+        Some(holder @ Holder::Asset) => Err(name::taken_error(&super::path::join(&last.path, next), holder)),
+        _ => Ok(()),
+    }
+}
+
 /// The folder at `path`, if there is one.
 pub(super) async fn find(conn: &impl ConnectionTrait, path: &TreePath) -> Result<Option<folder::Model>> {
-    Ok(folder::Entity::find().filter(folder::Column::Path.eq(path.as_str())).one(conn).await?)
+    Ok(live().filter(folder::Column::Path.eq(path.as_str())).one(conn).await?)
+}
+
+/// Folders that are not in the trash.
+pub(super) fn live() -> Select<folder::Entity> {
+    folder::Entity::find().filter(folder::Column::DeletionId.is_null())
 }
 
 /// The folder that `target` names.
 ///
 /// # Errors
-/// `NOT_FOUND`.
+/// `NOT_FOUND`, also when it is in the trash.
 pub async fn resolve(conn: &impl ConnectionTrait, target: &FolderRef) -> Result<folder::Model> {
-    let found = match target {
-        FolderRef::Id(id) => folder::Entity::find_by_id(*id).one(conn).await?,
-        FolderRef::Path(path) => find(conn, path).await?,
-    };
-    found.ok_or_else(|| not_found(target))
+    let found = live().filter(target.condition()).one(conn).await?;
+    found.ok_or_else(|| target.not_found())
 }
 
-async fn lock(conn: &impl ConnectionTrait, target: &FolderRef) -> Result<folder::Model> {
-    let by = match target {
-        FolderRef::Id(id) => folder::Column::Id.eq(*id),
-        FolderRef::Path(path) => folder::Column::Path.eq(path.as_str()),
-    };
-    let found = folder::Entity::find().filter(by).lock_exclusive().one(conn).await?;
-    found.ok_or_else(|| not_found(target))
+/// The same, held against other writers until the transaction ends.
+pub(super) async fn lock(conn: &impl ConnectionTrait, target: &FolderRef) -> Result<folder::Model> {
+    let found = live().filter(target.condition()).lock_exclusive().one(conn).await?;
+    found.ok_or_else(|| target.not_found())
 }
 
-fn not_found(target: &FolderRef) -> Error {
-    Error::NotFound(match target {
-        FolderRef::Id(id) => format!("there is no folder {id}"),
-        FolderRef::Path(path) => format!("there is no folder at {path}"),
-    })
+impl FolderRef {
+    fn condition(&self) -> SimpleExpr {
+        match self {
+            Self::Id(id) => folder::Column::Id.eq(*id),
+            Self::Path(path) => folder::Column::Path.eq(path.as_str()),
+        }
+    }
+
+    pub(super) fn not_found(&self) -> Error {
+        Error::NotFound(match self {
+            Self::Id(id) => format!("there is no folder {id} outside the trash"),
+            Self::Path(path) => format!("there is no folder at {path}"),
+        })
+    }
 }
 
-fn what(folder: &folder::Model) -> String {
+pub(super) fn what(folder: &folder::Model) -> String {
     format!("folder {}", folder.path)
 }
 
@@ -175,10 +204,54 @@ pub(super) async fn lineage(conn: &impl ConnectionTrait, path: &str) -> Result<V
     Ok(rows.into_iter().rev().map(|row| row.id).filter(|id| *id != FolderId::ROOT).collect())
 }
 
+/// Ids of a folder and of those above it, without the root, nearest first; whether they are in the trash or not.
+/// `known` keeps parents from one call to the next.
+pub(super) async fn chain(
+    conn: &impl ConnectionTrait,
+    folder: FolderId,
+    known: &mut HashMap<FolderId, Option<FolderId>>,
+) -> Result<Vec<FolderId>> {
+    let mut chain = Vec::new();
+    let mut next = Some(folder);
+    while let Some(id) = next.filter(|id| *id != FolderId::ROOT && chain.len() <= MAX_DEPTH) {
+        chain.push(id);
+        next = match known.entry(id) {
+            Entry::Occupied(parent) => *parent.get(),
+            Entry::Vacant(slot) => {
+                let row = folder::Entity::find_by_id(id).one(conn).await?;
+                *slot.insert(row.and_then(|row| row.parent_id))
+            }
+        };
+    }
+    Ok(chain)
+}
+
+/// Those that exist of the folder at `path` and the folders above it, from the root down, held where they are until
+/// the transaction ends: what is put into one of them cannot miss its move or deletion.
+async fn hold_lineage(conn: &impl ConnectionTrait, path: &TreePath) -> Result<Vec<folder::Model>> {
+    if writes_alone(conn) {
+        return ancestors_and_self(conn, path.as_str()).await;
+    }
+    let rows = live().filter(folder::Column::Path.is_in(lineage_paths(path.as_str())));
+    Ok(rows.order_by_asc(folder::Column::Depth).lock_shared().all(conn).await?)
+}
+
+/// The folder that `target` names, to put something into it.
+///
+/// # Errors
+/// `NOT_FOUND`, also when it is in the trash.
+pub(super) async fn resolve_to_fill(
+    conn: &impl ConnectionTrait,
+    target: &FolderRef,
+) -> Result<folder::Model> {
+    let folder = resolve(conn, target).await?;
+    let held = hold_lineage(conn, &TreePath::trusted(folder.path.clone())).await?.pop();
+    held.filter(|held| held.id == folder.id).ok_or_else(|| target.not_found())
+}
+
 /// Those that exist of the folder at `path` and the folders above it, from the root down.
 async fn ancestors_and_self(conn: &impl ConnectionTrait, path: &str) -> Result<Vec<folder::Model>> {
-    let mut rows =
-        folder::Entity::find().filter(folder::Column::Path.is_in(lineage_paths(path))).all(conn).await?;
+    let mut rows = live().filter(folder::Column::Path.is_in(lineage_paths(path))).all(conn).await?;
     rows.sort_unstable_by_key(|row| row.depth);
     Ok(rows)
 }
@@ -188,7 +261,7 @@ async fn create_titled(edit: Edit<'_>, parent: &folder::Model, title: String) ->
     let same_title = Condition::any().add(folder::Column::Title.eq(title.as_str())).add(
         Condition::all().add(folder::Column::Title.is_null()).add(folder::Column::Name.eq(title.as_str())),
     );
-    let twin = folder::Entity::find().filter(folder::Column::ParentId.eq(parent.id)).filter(same_title);
+    let twin = live().filter(folder::Column::ParentId.eq(parent.id)).filter(same_title);
     if let Some(twin) = twin.one(conn).await? {
         return Err(Error::AlreadyExists(format!("{} has the title {title} already", twin.path)));
     }
@@ -261,13 +334,15 @@ async fn insert(
         created_by: Set(edit.by()),
         updated_at: Set(edit.now()),
         updated_by: Set(edit.by()),
+        deletion_id: Set(None),
     };
     let folder = row.insert(conn).await?;
+    search::index_folder(conn, &folder).await?;
     record(edit, ChangeType::FolderCreate, &folder, None, &[]).await?;
     Ok(folder)
 }
 
-fn too_deep(field: &str, path: &str) -> Error {
+pub(super) fn too_deep(field: &str, path: &str) -> Error {
     Error::bad_input(
         field,
         format!("{path} would be longer than {MAX_PATH_BYTES} bytes or deeper than {MAX_DEPTH} levels"),
@@ -275,7 +350,7 @@ fn too_deep(field: &str, path: &str) -> Error {
 }
 
 /// Applies `change` to a folder, with its revision and stamp.
-async fn touch(
+pub(super) async fn touch(
     edit: Edit<'_>,
     folder: folder::Model,
     change: impl FnOnce(&mut folder::ActiveModel),
@@ -290,7 +365,7 @@ async fn touch(
 }
 
 /// Records an entry about a folder. `left` are the folders that it was in before, nearest first.
-async fn record(
+pub(super) async fn record(
     edit: Edit<'_>,
     kind: ChangeType,
     folder: &folder::Model,
@@ -302,7 +377,8 @@ async fn record(
         None => Vec::new(),
     };
     let parent = folder.parent_id.into_iter();
-    let old_parent = old_path.as_deref().map(|_| left.first().copied().unwrap_or(FolderId::ROOT));
+    let moved = kind == ChangeType::FolderMove;
+    let old_parent = moved.then(|| left.first().copied().unwrap_or(FolderId::ROOT));
     edit.record(Draft {
         kind,
         at: edit.now(),
@@ -318,18 +394,21 @@ async fn record(
     Ok(())
 }
 
-/// The condition for folders below `path`, without it.
+/// The condition for folders below `path`, without it and without those in the trash.
 pub(super) fn is_below(path: &str) -> Condition {
+    let live = Condition::all().add(folder::Column::DeletionId.is_null());
     if path.is_empty() {
-        return Condition::all().add(folder::Column::Path.ne(""));
+        return live.add(folder::Column::Path.ne(""));
     }
     let (from, to) = below(path);
-    Condition::all().add(folder::Column::Path.gte(from)).add(folder::Column::Path.lt(to))
+    live.add(folder::Column::Path.gte(from)).add(folder::Column::Path.lt(to))
 }
 
-/// The condition for the folder at `path` and those below it.
+/// The condition for the folder at `path` and those below it, without those in the trash.
 pub(super) fn is_at_or_below(path: &str) -> Condition {
-    Condition::any().add(folder::Column::Path.eq(path)).add(is_below(path))
+    let itself =
+        Condition::all().add(folder::Column::DeletionId.is_null()).add(folder::Column::Path.eq(path));
+    Condition::any().add(itself).add(is_below(path))
 }
 
 #[cfg(test)]

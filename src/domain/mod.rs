@@ -5,15 +5,23 @@
 //! the same transaction.
 
 pub mod actor;
+pub mod as_of;
 pub mod asset;
+pub mod bulk;
 pub mod change;
 mod content_type;
 pub mod error;
 pub mod folder;
+pub mod former;
+pub mod gc;
 mod name;
 pub mod page;
 pub mod path;
+mod quick;
+pub mod search;
+pub mod stored_file;
 mod text;
+pub mod trash;
 pub mod upload;
 pub mod version;
 
@@ -22,7 +30,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use entity::{Actor as Stamp, Timestamp, change as change_row};
 use futures_util::future::BoxFuture;
-use sea_orm::{DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -164,6 +172,11 @@ where
         // Nobody waits any more when the client went away.
         let _ = self.reply.send(answer);
     }
+}
+
+/// Whether a transaction that writes is the only one: SQLite has one writer, so there is nothing to lock.
+fn writes_alone(conn: &impl ConnectionTrait) -> bool {
+    conn.get_database_backend() == DbBackend::Sqlite
 }
 
 /// Refuses to go on when the caller saw another revision than the present one.

@@ -139,6 +139,12 @@ impl Page {
         })
     }
 
+    /// The places that it starts behind and ends ahead of.
+    #[must_use]
+    pub const fn bounds(&self) -> (Option<&Position>, Option<&Position>) {
+        (self.after.as_ref(), self.before.as_ref())
+    }
+
     /// How many rows to fetch: one more than the page holds, to know whether there are more.
     #[must_use]
     pub const fn fetch(&self) -> usize {
@@ -152,6 +158,24 @@ impl Page {
             Side::First => direction,
             Side::Last => direction.reversed(),
         }
+    }
+
+    /// The page out of all rows, which are sorted ascending by their positions.
+    #[must_use]
+    pub fn of_sorted<T>(&self, rows: Vec<T>, position: impl Fn(&T) -> Position) -> Slice<T> {
+        let place = |position: &Position| (position.key.clone(), position.id);
+        let (after, before) = (self.after.as_ref().map(place), self.before.as_ref().map(place));
+        let inside = |row: &T| {
+            let at = place(&position(row));
+            after.as_ref().is_none_or(|after| at > *after)
+                && before.as_ref().is_none_or(|before| at < *before)
+        };
+        let mut rows: Vec<T> = rows.into_iter().filter(inside).collect();
+        if self.side == Side::Last {
+            rows.reverse();
+        }
+        rows.truncate(self.fetch());
+        self.slice(rows)
     }
 
     /// Makes the page of what was fetched in [`Page::fetch_direction`].

@@ -9,6 +9,7 @@
 //! 4. `sweep` ends what nobody finished. It first makes the intent `EXPIRED`, after which no commit accepts
 //!    it, and then removes staging files before final ones, so that no move can slip by.
 
+mod parts;
 mod receive;
 mod steps;
 mod sweep;
@@ -17,7 +18,7 @@ use std::collections::HashMap;
 
 use entity::asset::Visibility;
 use entity::upload_intent::{self, Status};
-use entity::{StoredFileId, Timestamp, UploadIntentId, stored_file, version};
+use entity::{BlobId, StoredFileId, Timestamp, UploadIntentId, version};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
     IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
@@ -28,14 +29,16 @@ use super::asset::{self, Asset, AssetRef, NewAsset};
 use super::content_type;
 use super::error::{Error, Result, UploadError};
 use super::path::{TreePath, parse_name};
+use super::stored_file::{self, Arrival, Bytes, Keep};
 use super::version::{Fate, NewVersion, Outcome, checked_label};
 use super::{Committed, Edit, check_revision, commit};
 use crate::app::App;
-use crate::blob::{BlobKey, LocalStore, StagingKey};
+use crate::blob::{LocalStore, StagingKey};
 
-pub use receive::receive;
+pub use parts::{Part, parts, receive_part, received_bytes};
+pub use receive::{Declared, Received, Way, receive};
 pub use steps::Steps;
-pub use sweep::{sweep, sweep_forever};
+pub use sweep::sweep;
 
 /// What signatures of upload URLs are for.
 const SIGNATURE: &str = "upload";
@@ -61,6 +64,8 @@ pub struct NewUpload {
     pub visibility: Option<Visibility>,
     /// The revision that the asset has to have at finish; 0 when it must not exist.
     pub if_revision: Option<i64>,
+    /// Size of every part but the last, when the bytes are to come in parts.
+    pub part_size_bytes: Option<i64>,
 }
 
 /// The request that brings the bytes.
@@ -84,13 +89,14 @@ pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload
     if super::folder::find(app.read(), &upload.path).await?.is_some() {
         return Err(super::name::taken_error(upload.path.as_str(), entity::name::Holder::Folder));
     }
+    super::folder::check_can_be_made(app.read(), &upload.path.parent()).await?;
     let ttl = i64::try_from(app.config().upload_ttl.as_millis()).unwrap_or(i64::MAX);
     let committed = commit(app, actor, move |edit| {
         Box::pin(async move {
             let filename = upload.filename.unwrap_or_else(|| upload.path.name().to_owned());
             let row = upload_intent::ActiveModel {
                 id: Set(UploadIntentId(edit.new_id())),
-                path: Set(upload.path.as_str().to_owned()),
+                path: Set(Some(upload.path.as_str().to_owned())),
                 filename: Set(filename),
                 declared_content_type: Set(upload.content_type),
                 declared_size_bytes: Set(upload.size_bytes),
@@ -99,6 +105,7 @@ pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload
                 publish: Set(upload.publish),
                 visibility: Set(upload.visibility),
                 if_revision: Set(upload.if_revision),
+                part_size_bytes: Set(upload.part_size_bytes),
                 status: Set(Status::Created),
                 rejection_code: Set(None),
                 rejection: Set(None),
@@ -118,6 +125,7 @@ pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload
         })
     })
     .await?;
+    crate::app::crash_point("intent-row");
     Ok(committed.value)
 }
 
@@ -127,8 +135,7 @@ pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload
 /// When the actor may not read.
 pub async fn by_id(app: &App, actor: &Actor, id: UploadIntentId) -> Result<Option<upload_intent::Model>> {
     actor.require(Role::Viewer)?;
-    let intent = upload_intent::Entity::find_by_id(id).one(app.read()).await?;
-    Ok(intent.map(|intent| as_of_now(intent, app.clock().now())))
+    Ok(by_ids(app, &[id]).await?.remove(&id))
 }
 
 /// Intents by id, as they stand.
@@ -140,7 +147,8 @@ pub async fn by_ids(
     ids: &[UploadIntentId],
 ) -> Result<HashMap<UploadIntentId, upload_intent::Model>> {
     let wanted = upload_intent::Column::Id.is_in(ids.iter().copied());
-    let rows = upload_intent::Entity::find().filter(wanted).all(app.read()).await?;
+    let with_path = upload_intent::Column::Path.is_not_null();
+    let rows = upload_intent::Entity::find().filter(wanted).filter(with_path).all(app.read()).await?;
     let now = app.clock().now();
     Ok(rows.into_iter().map(|row| (row.id, as_of_now(row, now))).collect())
 }
@@ -148,13 +156,30 @@ pub async fn by_ids(
 /// The request that brings the bytes of an intent, while it waits for them.
 #[must_use]
 pub fn target(app: &App, intent: &upload_intent::Model) -> Option<Target> {
-    if intent.status != Status::Created {
+    if intent.status != Status::Created || intent.part_size_bytes.is_some() {
         return None;
     }
-    let id = intent.id.to_string();
-    let url = format!("{}/uploads/{id}?signature={}", app.public_url(), app.signer().sign(SIGNATURE, &id));
     let content_type = intent.declared_content_type.iter().map(|value| ("Content-Type", value.clone()));
-    Some(Target { method: "PUT", url, headers: content_type.collect() })
+    Some(Target { method: "PUT", url: signed_url(app, intent), headers: content_type.collect() })
+}
+
+/// The request that brings the bytes of a file without an asset.
+pub(super) fn target_of_file(app: &App, intent: &upload_intent::Model) -> Target {
+    Target { method: "POST", url: signed_url(app, intent), headers: Vec::new() }
+}
+
+fn signed_url(app: &App, intent: &upload_intent::Model) -> String {
+    let id = intent.id.to_string();
+    format!("{}/uploads/{id}?signature={}", app.public_url(), app.signer().sign(SIGNATURE, &id))
+}
+
+/// What finishing is about.
+#[derive(Debug, Clone)]
+pub struct Finishing {
+    /// Which upload.
+    pub id: UploadIntentId,
+    /// The parts as the store answered them: number and entity tag; may be left out.
+    pub parts: Option<Vec<(i32, String)>>,
 }
 
 /// Makes a version of the bytes that were received. Finishing again answers the same version.
@@ -162,52 +187,95 @@ pub fn target(app: &App, intent: &upload_intent::Model) -> Option<Target> {
 /// # Errors
 /// `UPLOAD_INCOMPLETE` before the bytes came, `UPLOAD_EXPIRED`, `UPLOAD_CANCELLED`, the code of the rejection;
 /// `REVISION_CONFLICT`; `ALREADY_EXISTS` when a folder took the path; `NOT_FOUND`.
-pub async fn finish(app: &App, actor: &Actor, id: UploadIntentId) -> Result<Committed<Outcome>> {
+pub async fn finish(app: &App, actor: &Actor, finishing: Finishing) -> Result<Committed<Outcome>> {
     actor.require(Role::Editor)?;
-    let intent = as_of_now(load(app.read(), id).await?, app.clock().now());
-    if intent.status != Status::Finished {
-        check_received(&intent)?;
-        let staging = intent.staging_key.as_deref().unwrap_or_default();
-        let staging = staging.parse().map_err(|error| Error::internal(format!("{id}: {error}")))?;
-        let secured = app.store().secure(&staging, &BlobKey::new(intent.stored_file_id)).await;
-        if let Err(error) = secured {
-            // A cancel or the sweep may have been faster; then that is what to tell.
-            let now = as_of_now(load(app.read(), id).await?, app.clock().now());
-            check_not_over(&now)?;
-            return Err(Error::storage(error));
+    loop {
+        let ready = ready(app, &finishing).await?;
+        let (id, arrival) = (finishing.id, ready.arrival());
+        match commit(app, actor, move |edit| Box::pin(finish_in(edit, id, arrival))).await {
+            Err(Error::BytesMoved) => stored_file::abandon(app, arrival).await?,
+            Err(error) => return Err(error),
+            Ok(committed) => {
+                ready.settle(app).await;
+                return Ok(committed);
+            }
         }
     }
-    let committed = commit(app, actor, move |edit| Box::pin(finish_in(edit, id))).await?;
-    app.announce(id);
-    Ok(committed)
 }
 
-async fn finish_in(edit: Edit<'_>, id: UploadIntentId) -> Result<Outcome> {
+/// An upload whose bytes are where a version can use them.
+pub(super) struct Ready {
+    id: UploadIntentId,
+    /// None when it is finished already.
+    bytes: Option<(Bytes, Arrival)>,
+}
+
+impl Ready {
+    /// How its bytes came to lie in the store.
+    pub fn arrival(&self) -> Arrival {
+        let finished = Arrival::Known(BlobId(uuid::Uuid::nil()));
+        self.bytes.as_ref().map_or(finished, |(_, arrival)| *arrival)
+    }
+
+    /// Tells those who watch, and removes what is not needed.
+    pub async fn settle(&self, app: &App) {
+        app.announce(self.id);
+        if let Some((bytes, arrival)) = &self.bytes {
+            bytes.discard_staged(app, *arrival).await;
+        }
+    }
+}
+
+/// Gets an upload ready to be finished: puts its parts together, and its bytes in place.
+pub(super) async fn ready(app: &App, finishing: &Finishing) -> Result<Ready> {
+    let id = finishing.id;
+    let mut intent = as_of_now(load(app.read(), id).await?, app.clock().now());
+    if intent.path.is_none() {
+        return Err(not_found(id));
+    }
+    if intent.status == Status::Finished {
+        return Ok(Ready { id, bytes: None });
+    }
+    if intent.part_size_bytes.is_some() && intent.status == Status::Created {
+        intent = parts::assemble(app, intent, finishing.parts.as_deref()).await?;
+        if intent.status == Status::Finished {
+            return Ok(Ready { id, bytes: None });
+        }
+    }
+    check_received(&intent)?;
+    let bytes = Bytes::of(&intent)?;
+    match bytes.secure(app).await {
+        Ok(arrival) => Ok(Ready { id, bytes: Some((bytes, arrival)) }),
+        Err(error) => {
+            // A cancel, the sweep or another finish may have been faster; then that is what to tell.
+            let now = as_of_now(load(app.read(), id).await?, app.clock().now());
+            check_not_over(&now)?;
+            if now.status == Status::Finished { Ok(Ready { id, bytes: None }) } else { Err(error) }
+        }
+    }
+}
+
+pub(super) async fn finish_in(edit: Edit<'_>, id: UploadIntentId, arrival: Arrival) -> Result<Outcome> {
     let intent = as_of_now(lock(edit.conn(), id).await?, edit.now());
     if let Some(version_id) = intent.version_id {
         return finished(edit.conn(), version_id).await;
     }
-    let received = check_received(&intent)?;
-    let path = TreePath::trusted(intent.path.clone());
+    check_received(&intent)?;
+    let path = TreePath::trusted(intent.path.clone().ok_or_else(|| not_found(id))?);
     let asset = target_asset(edit, &path, &intent).await?;
-    let file = stored_file::ActiveModel {
-        id: Set(intent.stored_file_id),
-        backend: Set(intent.backend.clone()),
-        content_type: Set(received.content_type.clone()),
-        size_bytes: Set(intent.received_bytes),
-        sha256: Set(received.sha256),
-        created_at: Set(edit.now()),
-        created_by: Set(edit.by()),
-    };
+    let file = stored_file::insert(edit, &intent, arrival, Keep::WhileUsed).await?;
     let new = NewVersion {
-        file: file.insert(edit.conn()).await?,
+        content_type: file.content_type.clone(),
+        file,
         filename: intent.filename.clone(),
-        content_type: received.content_type,
         label: intent.label.clone(),
         restored_from: None,
     };
     let fate = if intent.publish { Fate::Publish } else { Fate::Draft };
     let outcome = super::version::add(edit, asset, new, fate).await?;
+    if intent.part_size_bytes.is_some() {
+        parts::forget(edit, vec![id]).await?;
+    }
     let mut row = intent.into_active_model();
     row.status = Set(Status::Finished);
     row.version_id = Set(Some(outcome.version.id));
@@ -239,7 +307,8 @@ async fn target_asset(edit: Edit<'_>, path: &TreePath, intent: &upload_intent::M
 async fn finished(conn: &impl ConnectionTrait, id: entity::VersionId) -> Result<Outcome> {
     let version = version::Entity::find_by_id(id).one(conn).await?;
     let version = version.ok_or_else(|| Error::NotFound("the version was purged since".to_owned()))?;
-    let asset = asset::lock(conn, &AssetRef::Id(version.asset_id)).await?;
+    let asset = asset::with_trash(conn, version.asset_id).await?;
+    let asset = asset.ok_or_else(|| Error::internal(format!("{} has no asset", version.id)))?;
     Ok(Outcome { version, asset })
 }
 
@@ -251,6 +320,9 @@ pub async fn cancel(app: &App, actor: &Actor, id: UploadIntentId) -> Result<uplo
     let committed = commit(app, actor, move |edit| {
         Box::pin(async move {
             let intent = as_of_now(lock(edit.conn(), id).await?, edit.now());
+            if intent.path.is_none() {
+                return Err(not_found(id));
+            }
             match intent.status {
                 Status::Finished => Err(Error::bad_input(
                     "input.intentId",
@@ -274,7 +346,7 @@ pub async fn cancel(app: &App, actor: &Actor, id: UploadIntentId) -> Result<uplo
     Ok(intent)
 }
 
-async fn discard_staged(app: &App, key: &StagingKey) {
+pub(super) async fn discard_staged(app: &App, key: &StagingKey) {
     if let Err(error) = app.store().remove_staged(key).await {
         tracing::warn!(%error, %key, "cannot remove a staged file; the sweeper will");
     }
@@ -282,16 +354,20 @@ async fn discard_staged(app: &App, key: &StagingKey) {
 
 async fn load(conn: &impl ConnectionTrait, id: UploadIntentId) -> Result<upload_intent::Model> {
     let intent = upload_intent::Entity::find_by_id(id).one(conn).await?;
-    intent.ok_or_else(|| Error::NotFound(format!("there is no upload {id}")))
+    intent.ok_or_else(|| not_found(id))
 }
 
-async fn lock(conn: &impl ConnectionTrait, id: UploadIntentId) -> Result<upload_intent::Model> {
+fn not_found(id: UploadIntentId) -> Error {
+    Error::NotFound(format!("there is no upload {id}"))
+}
+
+pub(super) async fn lock(conn: &impl ConnectionTrait, id: UploadIntentId) -> Result<upload_intent::Model> {
     let intent = upload_intent::Entity::find_by_id(id).lock_exclusive().one(conn).await?;
-    intent.ok_or_else(|| Error::NotFound(format!("there is no upload {id}")))
+    intent.ok_or_else(|| not_found(id))
 }
 
 /// An intent whose time ran out is expired, whether the sweeper came by or not.
-fn as_of_now(mut intent: upload_intent::Model, now: Timestamp) -> upload_intent::Model {
+pub(super) fn as_of_now(mut intent: upload_intent::Model, now: Timestamp) -> upload_intent::Model {
     if is_open(intent.status) && intent.expires_at <= now {
         intent.status = Status::Expired;
     }
@@ -304,22 +380,14 @@ pub const fn is_open(status: Status) -> bool {
     matches!(status, Status::Created | Status::Received)
 }
 
-/// What `finish` needs to know of received bytes.
-struct Received {
-    content_type: String,
-    sha256: String,
-}
-
-fn check_received(intent: &upload_intent::Model) -> Result<Received> {
+pub(super) fn check_received(intent: &upload_intent::Model) -> Result<()> {
     if intent.status == Status::Created {
         let message = "the bytes did not come yet: send them to target.url first";
         return Err(Error::upload(UploadError::Incomplete, message));
     }
     check_not_over(intent)?;
     match (&intent.content_type, &intent.sha256) {
-        (Some(content_type), Some(sha256)) => {
-            Ok(Received { content_type: content_type.clone(), sha256: sha256.clone() })
-        }
+        (Some(_), Some(_)) => Ok(()),
         _ => Err(Error::internal(format!("{} is {:?} without bytes", intent.id, intent.status))),
     }
 }
@@ -368,6 +436,7 @@ impl NewUpload {
             return Err(Error::bad_input("input.ifRevision", "must not be negative"));
         }
         Ok(Self {
+            part_size_bytes: parts::size(self.size_bytes, self.part_size_bytes)?,
             filename: self.filename.map(|name| parse_name(&name, "input.filename")).transpose()?,
             sha256: self.sha256.map(|text| checked_sha256(&text)).transpose()?,
             label: checked_label(self.label)?,

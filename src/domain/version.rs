@@ -1,5 +1,7 @@
 //! Versions: immutable contents of an asset, and which of them readers get.
 
+mod content;
+
 use std::collections::{HashMap, HashSet};
 
 use entity::change::ChangeType;
@@ -14,8 +16,13 @@ use super::actor::{Actor, Role};
 use super::asset::{self, Asset, AssetRef};
 use super::error::{Error, Result};
 use super::page::{Direction, Page, Position, Slice, SortKey, Source, fetch};
-use super::{Committed, Edit, check_revision, commit, text};
+use super::{Committed, Edit, check_revision, commit, content_type, quick, text, writes_alone};
 use crate::app::App;
+
+pub use content::{
+    Access, Content, Credential, Disposition, Found, SignedUrl, TextBudget, check_signature, content,
+    published_at, read_text, signed_url, url, url_of,
+};
 
 /// A version and its asset, as an operation left them.
 #[derive(Debug, Clone)]
@@ -88,19 +95,6 @@ pub async fn by_ids(app: &App, ids: &[VersionId]) -> Result<HashMap<VersionId, v
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-/// The published versions of several assets.
-///
-/// # Errors
-/// What the database says.
-pub async fn published(app: &App, assets: &[AssetId]) -> Result<HashMap<AssetId, version::Model>> {
-    let rows = version::Entity::find()
-        .filter(version::Column::AssetId.is_in(assets.iter().copied()))
-        .filter(version::Column::State.eq(State::Published))
-        .all(app.read())
-        .await?;
-    Ok(rows.into_iter().map(|row| (row.asset_id, row)).collect())
-}
-
 /// Versions by asset and number.
 ///
 /// # Errors
@@ -124,6 +118,22 @@ pub async fn by_numbers(
 /// # Errors
 /// What the database says.
 pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Slice<version::Model>>> {
+    if let [listing @ Listing { states: None, .. }] = listings
+        && let Some(rows) = quick::versions_of(app, listing.asset, &listing.page, listing.direction)
+    {
+        return Ok(HashMap::from([(listing.clone(), listing.page.slice(rows))]));
+    }
+    list_ordinarily(app, listings).await
+}
+
+/// As [`list`], whatever the database.
+///
+/// # Errors
+/// What the database says.
+pub(super) async fn list_ordinarily(
+    app: &App,
+    listings: &[Listing],
+) -> Result<HashMap<Listing, Slice<version::Model>>> {
     let source = |listing: &Listing| Source {
         rows: listing.select().into_query(),
         page: listing.page.clone(),
@@ -165,87 +175,103 @@ pub fn position(version: &version::Model) -> Position {
     Position { key: SortKey::Int(version.number.into()), id: version.id.0 }
 }
 
+/// Which version an operation is about, and the revision that its asset has to have.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The version.
+    pub id: VersionId,
+    /// Refuse unless this is the revision of its asset.
+    pub if_revision: Option<i64>,
+}
+
 /// Makes a version the one that readers get; the one before is archived in the same commit.
 ///
 /// # Errors
 /// `NOT_FOUND`, `REVISION_CONFLICT`.
-pub async fn publish(
-    app: &App,
-    actor: &Actor,
-    id: VersionId,
-    if_revision: Option<i64>,
-) -> Result<Committed<Outcome>> {
-    commit(app, actor, move |edit| {
-        Box::pin(async move {
-            let (version, asset) = lock(edit.conn(), id).await?;
-            if version.state == State::Published {
-                return Ok(Outcome { version, asset });
-            }
-            check(&asset, if_revision)?;
-            let version = put_in_front(edit, version).await?;
-            let asset = asset::touch(edit, asset, |_| {}).await?;
-            asset::record(edit, ChangeType::AssetPublish, &asset, None, Some(&version)).await?;
-            Ok(Outcome { version, asset })
-        })
-    })
-    .await
+pub async fn publish(app: &App, actor: &Actor, target: Target) -> Result<Committed<Outcome>> {
+    commit(app, actor, move |edit| Box::pin(publish_in(edit, target))).await
+}
+
+pub(super) async fn publish_in(edit: Edit<'_>, target: Target) -> Result<Outcome> {
+    let (version, asset) = lock(edit.conn(), target.id).await?;
+    if version.state == State::Published {
+        return Ok(Outcome { version, asset });
+    }
+    check(&asset, target.if_revision)?;
+    set_aside_published(edit, &asset).await?;
+    let mut row = version.into_active_model();
+    row.state = Set(State::Published);
+    row.published_at = Set(Some(edit.now()));
+    row.published_by = Set(Some(edit.by()));
+    row.archived_at = Set(None);
+    row.archived_by = Set(None);
+    let version = row.update(edit.conn()).await?;
+    let asset = asset::touch(edit, asset, |row| show(row, Some(&version))).await?;
+    asset::record(edit, ChangeType::AssetPublish, &asset, None, Some(&version)).await?;
+    Ok(Outcome { version, asset })
 }
 
 /// Sets a version aside. Of a published one nothing is published afterwards.
 ///
 /// # Errors
 /// `NOT_FOUND`, `REVISION_CONFLICT`.
-pub async fn archive(
-    app: &App,
-    actor: &Actor,
-    id: VersionId,
-    if_revision: Option<i64>,
-) -> Result<Committed<Outcome>> {
-    commit(app, actor, move |edit| {
-        Box::pin(async move {
-            let (version, asset) = lock(edit.conn(), id).await?;
-            if version.state == State::Archived {
-                return Ok(Outcome { version, asset });
-            }
-            check(&asset, if_revision)?;
-            let version = set_aside(edit, version).await?;
-            let asset = asset::touch(edit, asset, |_| {}).await?;
-            asset::record(edit, ChangeType::AssetArchive, &asset, None, Some(&version)).await?;
-            Ok(Outcome { version, asset })
-        })
-    })
-    .await
+pub async fn archive(app: &App, actor: &Actor, target: Target) -> Result<Committed<Outcome>> {
+    commit(app, actor, move |edit| Box::pin(archive_in(edit, target))).await
+}
+
+pub(super) async fn archive_in(edit: Edit<'_>, target: Target) -> Result<Outcome> {
+    let (version, asset) = lock(edit.conn(), target.id).await?;
+    if version.state == State::Archived {
+        return Ok(Outcome { version, asset });
+    }
+    check(&asset, target.if_revision)?;
+    let was_published = version.state == State::Published;
+    let mut row = version.into_active_model();
+    row.state = Set(State::Archived);
+    row.archived_at = Set(Some(edit.now()));
+    row.archived_by = Set(Some(edit.by()));
+    let version = row.update(edit.conn()).await?;
+    let hide = |row: &mut entity::asset::ActiveModel| {
+        if was_published {
+            show(row, None);
+        }
+    };
+    let asset = asset::touch(edit, asset, hide).await?;
+    asset::record(edit, ChangeType::AssetArchive, &asset, None, Some(&version)).await?;
+    Ok(Outcome { version, asset })
+}
+
+/// An old version whose bytes are to be published again.
+#[derive(Debug, Clone)]
+pub struct Restoration {
+    /// The old version.
+    pub target: Target,
+    /// Label of the new one; by default it says where from.
+    pub label: Option<String>,
 }
 
 /// Adds a new published version with the bytes of an old one. No bytes are copied.
 ///
 /// # Errors
 /// `NOT_FOUND`, `REVISION_CONFLICT`, `BAD_USER_INPUT` for a label that is too long.
-pub async fn restore(
-    app: &App,
-    actor: &Actor,
-    id: VersionId,
-    label: Option<String>,
-    if_revision: Option<i64>,
-) -> Result<Committed<Restored>> {
-    let label = checked_label(label)?;
-    commit(app, actor, move |edit| {
-        Box::pin(async move {
-            let (from, asset) = lock(edit.conn(), id).await?;
-            check(&asset, if_revision)?;
-            let file = stored_file::Entity::find_by_id(from.stored_file_id).one(edit.conn()).await?;
-            let new = NewVersion {
-                file: file.ok_or_else(|| Error::internal(format!("{} has no stored file", from.id)))?,
-                filename: from.filename.clone(),
-                content_type: from.content_type.clone(),
-                label: label.or_else(|| Some(format!("Restored from v{}", from.number))),
-                restored_from: Some(from.id),
-            };
-            let outcome = add(edit, asset, new, Fate::Publish).await?;
-            Ok(Restored { outcome, from })
-        })
-    })
-    .await
+pub async fn restore(app: &App, actor: &Actor, restoration: Restoration) -> Result<Committed<Restored>> {
+    commit(app, actor, move |edit| Box::pin(restore_in(edit, restoration))).await
+}
+
+pub(super) async fn restore_in(edit: Edit<'_>, restoration: Restoration) -> Result<Restored> {
+    let label = checked_label(restoration.label)?;
+    let (from, asset) = lock(edit.conn(), restoration.target.id).await?;
+    check(&asset, restoration.target.if_revision)?;
+    let file = stored_file::Entity::find_by_id(from.stored_file_id).one(edit.conn()).await?;
+    let new = NewVersion {
+        file: file.ok_or_else(|| Error::internal(format!("{} has no stored file", from.id)))?,
+        filename: from.filename.clone(),
+        content_type: from.content_type.clone(),
+        label: label.or_else(|| Some(format!("Restored from v{}", from.number))),
+        restored_from: Some(from.id),
+    };
+    let outcome = add(edit, asset, new, Fate::Publish).await?;
+    Ok(Restored { outcome, from })
 }
 
 /// What becomes of a label.
@@ -259,49 +285,55 @@ pub enum Label {
     Set(String),
 }
 
+/// A label for a version.
+#[derive(Debug, Clone)]
+pub struct Relabelling {
+    /// Which version.
+    pub target: Target,
+    /// What becomes of its label.
+    pub label: Label,
+}
+
 /// Sets or clears the label of a version.
 ///
 /// # Errors
 /// `NOT_FOUND`, `REVISION_CONFLICT`, `BAD_USER_INPUT` for a label that is too long.
-pub async fn relabel(
-    app: &App,
-    actor: &Actor,
-    id: VersionId,
-    label: Label,
-    if_revision: Option<i64>,
-) -> Result<Committed<Outcome>> {
-    let label = match label {
+pub async fn relabel(app: &App, actor: &Actor, relabelling: Relabelling) -> Result<Committed<Outcome>> {
+    commit(app, actor, move |edit| Box::pin(relabel_in(edit, relabelling))).await
+}
+
+pub(super) async fn relabel_in(edit: Edit<'_>, relabelling: Relabelling) -> Result<Outcome> {
+    let label = match relabelling.label {
         Label::Keep => None,
         Label::Clear => Some(None),
         Label::Set(label) => Some(checked_label(Some(label))?),
     };
-    commit(app, actor, move |edit| {
-        Box::pin(async move {
-            let (version, asset) = lock(edit.conn(), id).await?;
-            let label = label.unwrap_or_else(|| version.label.clone());
-            if version.label == label {
-                return Ok(Outcome { version, asset });
-            }
-            check(&asset, if_revision)?;
-            let mut row = version.into_active_model();
-            row.label = Set(label);
-            let version = row.update(edit.conn()).await?;
-            let asset = asset::touch(edit, asset, |_| {}).await?;
-            asset::record(edit, ChangeType::AssetUpdate, &asset, None, Some(&version)).await?;
-            Ok(Outcome { version, asset })
-        })
-    })
-    .await
+    let (version, asset) = lock(edit.conn(), relabelling.target.id).await?;
+    let label = label.unwrap_or_else(|| version.label.clone());
+    if version.label == label {
+        return Ok(Outcome { version, asset });
+    }
+    check(&asset, relabelling.target.if_revision)?;
+    let mut row = version.into_active_model();
+    row.label = Set(label);
+    let version = row.update(edit.conn()).await?;
+    let asset = asset::touch(edit, asset, |_| {}).await?;
+    asset::record(edit, ChangeType::AssetUpdate, &asset, None, Some(&version)).await?;
+    Ok(Outcome { version, asset })
 }
 
 /// Adds the next version to a locked asset, with its entry.
 pub(super) async fn add(edit: Edit<'_>, asset: Asset, new: NewVersion, fate: Fate) -> Result<Outcome> {
     let number = asset.row.latest_number + 1;
+    let published = fate == Fate::Publish;
+    if published {
+        set_aside_published(edit, &asset).await?;
+    }
     let row = version::ActiveModel {
         id: Set(VersionId(edit.new_id())),
         asset_id: Set(asset.row.id),
         number: Set(number),
-        state: Set(State::Draft),
+        state: Set(if published { State::Published } else { State::Draft }),
         label: Set(new.label),
         filename: Set(new.filename),
         content_type: Set(new.content_type),
@@ -311,18 +343,20 @@ pub(super) async fn add(edit: Edit<'_>, asset: Asset, new: NewVersion, fate: Fat
         restored_from_id: Set(new.restored_from),
         created_at: Set(edit.now()),
         created_by: Set(edit.by()),
-        published_at: Set(None),
-        published_by: Set(None),
+        published_at: Set(published.then(|| edit.now())),
+        published_by: Set(published.then(|| edit.by())),
         archived_at: Set(None),
         archived_by: Set(None),
     };
-    let mut version = row.insert(edit.conn()).await?;
-    let mut kind = ChangeType::VersionCreate;
-    if fate == Fate::Publish {
-        version = put_in_front(edit, version).await?;
-        kind = ChangeType::AssetPublish;
-    }
-    let asset = asset::touch(edit, asset, |row| row.latest_number = Set(number)).await?;
+    let version = row.insert(edit.conn()).await?;
+    let asset = asset::touch(edit, asset, |row| {
+        row.latest_number = Set(number);
+        if published {
+            show(row, Some(&version));
+        }
+    })
+    .await?;
+    let kind = if published { ChangeType::AssetPublish } else { ChangeType::VersionCreate };
     asset::record(edit, kind, &asset, None, Some(&version)).await?;
     Ok(Outcome { version, asset })
 }
@@ -333,31 +367,27 @@ pub(super) fn checked_label(label: Option<String>) -> Result<Option<String>> {
     Ok(label.filter(|label| !label.is_empty()))
 }
 
-/// Archives the published version, if there is one, and publishes `version`.
-async fn put_in_front(edit: Edit<'_>, version: version::Model) -> Result<version::Model> {
-    let before = version::Entity::find()
-        .filter(version::Column::AssetId.eq(version.asset_id))
-        .filter(version::Column::State.eq(State::Published))
-        .one(edit.conn())
-        .await?;
-    if let Some(before) = before {
-        set_aside(edit, before).await?;
-    }
-    let mut row = version.into_active_model();
-    row.state = Set(State::Published);
-    row.published_at = Set(Some(edit.now()));
-    row.published_by = Set(Some(edit.by()));
-    row.archived_at = Set(None);
-    row.archived_by = Set(None);
-    Ok(row.update(edit.conn()).await?)
+/// Archives the published version, if there is one.
+async fn set_aside_published(edit: Edit<'_>, asset: &Asset) -> Result<()> {
+    let Some(id) = asset.row.published_version_id else { return Ok(()) };
+    let row = version::ActiveModel {
+        state: Set(State::Archived),
+        archived_at: Set(Some(edit.now())),
+        archived_by: Set(Some(edit.by())),
+        ..Default::default()
+    };
+    version::Entity::update_many().set(row).filter(version::Column::Id.eq(id)).exec(edit.conn()).await?;
+    Ok(())
 }
 
-async fn set_aside(edit: Edit<'_>, version: version::Model) -> Result<version::Model> {
-    let mut row = version.into_active_model();
-    row.state = Set(State::Archived);
-    row.archived_at = Set(Some(edit.now()));
-    row.archived_by = Set(Some(edit.by()));
-    Ok(row.update(edit.conn()).await?)
+/// Lets the asset's row tell what is published.
+fn show(row: &mut entity::asset::ActiveModel, version: Option<&version::Model>) {
+    row.published_version_id = Set(version.map(|version| version.id));
+    row.published_content_type = Set(version.map(|version| content_type::essence(&version.content_type)));
+    row.published_size_bytes = Set(version.map_or(0, |version| version.size_bytes));
+    row.published_media_type = Set(version.map(|version| version.content_type.clone()));
+    row.published_filename = Set(version.map(|version| version.filename.clone()));
+    row.published_sha256 = Set(version.map(|version| version.sha256.clone()));
 }
 
 /// A version and its asset, held against other writers until the transaction ends.
@@ -366,6 +396,9 @@ async fn lock(conn: &impl ConnectionTrait, id: VersionId) -> Result<(version::Mo
     let version = version::Entity::find_by_id(id).one(conn).await?.ok_or_else(not_found)?;
     // The asset first: who changes a version holds its asset. Then the version as it is under that lock.
     let asset = asset::lock(conn, &AssetRef::Id(version.asset_id)).await?;
+    if writes_alone(conn) {
+        return Ok((version, asset));
+    }
     let version = version::Entity::find_by_id(id).lock_exclusive().one(conn).await?.ok_or_else(not_found)?;
     Ok((version, asset))
 }
@@ -381,66 +414,5 @@ impl Listing {
             Some(states) => select.filter(version::Column::State.is_in(states.iter().copied())),
             None => select,
         }
-    }
-}
-
-/// The immutable URL of a version: these bytes for ever.
-#[must_use]
-pub fn url(app: &App, version: &version::Model) -> String {
-    format!("{}/v/{}/{}", app.public_url(), version.id, super::path::percent_encode(&version.filename))
-}
-
-/// The bytes of a version.
-#[derive(Debug, Clone)]
-pub struct Content {
-    /// The version.
-    pub version: version::Model,
-    /// Who may read it.
-    pub access: Access,
-}
-
-/// Who may keep a copy of the bytes on the way to the reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Anyone.
-    Public,
-    /// Only who asked.
-    Private,
-}
-
-/// What readers get at the stable URL of `path`: the published version.
-///
-/// # Errors
-/// `NOT_FOUND` when nothing is published there, or the actor may not know of it.
-pub async fn published_at(app: &App, actor: &Actor, path: &super::path::TreePath) -> Result<Content> {
-    let not_found = || Error::NotFound(format!("nothing is published at {path}"));
-    let asset = asset::find(app.read(), path).await?.ok_or_else(not_found)?;
-    let published = published(app, &[asset.row.id]).await?.remove(&asset.row.id).ok_or_else(not_found)?;
-    let access = access(actor, &asset.row, &published).ok_or_else(not_found)?;
-    Ok(Content { version: published, access })
-}
-
-/// What readers get at the immutable URL of a version.
-///
-/// # Errors
-/// `NOT_FOUND` when there is none, or the actor may not know of it.
-pub async fn content(app: &App, actor: &Actor, id: VersionId) -> Result<Content> {
-    let not_found = || Error::NotFound(format!("there is no version {id}"));
-    let row =
-        version::Entity::find_by_id(id).find_also_related(entity::asset::Entity).one(app.read()).await?;
-    let (version, asset) = row.ok_or_else(not_found)?;
-    let asset = asset.ok_or_else(not_found)?;
-    let access = access(actor, &asset, &version).ok_or_else(not_found)?;
-    Ok(Content { version, access })
-}
-
-/// Whether the actor may read a version, and who may keep a copy of it.
-fn access(actor: &Actor, asset: &entity::asset::Model, version: &version::Model) -> Option<Access> {
-    // What was published once stays readable at its own URL; a draft that was set aside never was.
-    let open = asset.visibility == entity::asset::Visibility::Public && version.published_at.is_some();
-    match (open, actor.require(Role::Viewer)) {
-        (true, _) => Some(Access::Public),
-        (false, Ok(())) => Some(Access::Private),
-        (false, Err(_)) => None,
     }
 }

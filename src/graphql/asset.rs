@@ -5,24 +5,30 @@ use std::sync::Arc;
 use async_graphql::{
     Context, Enum, ID, InputObject, MaybeUndefined, Object, OneofObject, SimpleObject, Subscription,
 };
+use entity::deletion;
 use entity::version::State;
 use futures_util::Stream;
 
+use super::as_of::AsOf;
 use super::change::{Change, ChangeConnection, ChangeType, changes};
-use super::connection::{Connection, Entry, connection, page_args};
+use super::connection::{Connection, Entry, Total, connection, page_args};
 use super::context::{ContextExt as _, Result};
 use super::folder::{Folder, FolderRef, OrderDirection};
 use super::list::List;
-use super::loaders::{Numbered, PublishedOf, VersionsOf};
+use super::loaders::{FormerOf, Numbered, VersionsOf};
 use super::node::parse_id;
-use super::scalar::{DateTime, Json, Url};
+use super::plain;
+use super::scalar::{ByteCount, DateTime, Json, Url};
 use super::version::{Version, VersionConnection, VersionOrder, VersionState};
 use super::viewer::Actor;
-use crate::domain::asset::{self as assets, Within};
+use crate::domain::as_of::{self, FolderThen};
+use crate::domain::asset::{self as assets, Selection, Within};
 use crate::domain::change::Watch;
-use crate::domain::error::Error;
+use crate::domain::error::{Error, Result as Parsed};
 use crate::domain::page::{Direction, Page, PageArgs};
 use crate::domain::path::TreePath;
+use crate::domain::search::Needle;
+use crate::domain::trash::{self, AssetDeletion, AssetsDeletion};
 use crate::domain::version as versions;
 use crate::feed::Index;
 
@@ -43,6 +49,11 @@ impl Asset {
         self.0.path()
     }
 
+    /// Paths it had before and that nothing else took since, newest first; their URLs lead to it. At most 64.
+    async fn former_paths(&self, ctx: &Context<'_>) -> Result<Vec<String>> {
+        Ok(ctx.loaders().one(FormerOf(Arc::clone(&self.0))).await?.unwrap_or_default())
+    }
+
     /// Last segment of the path.
     async fn name(&self) -> &str {
         &self.0.row.name
@@ -50,7 +61,7 @@ impl Asset {
 
     /// The folder that it lies in.
     async fn folder(&self) -> Folder {
-        Folder(Arc::clone(&self.0.folder))
+        Folder::at(Arc::clone(&self.0.folder), self.0.as_of)
     }
 
     /// Who may read the published bytes.
@@ -60,7 +71,13 @@ impl Asset {
 
     /// Null until something is published, and after the published version is archived.
     async fn published_version(&self, ctx: &Context<'_>) -> Result<Option<Version>> {
-        Ok(ctx.loaders().one(PublishedOf(self.0.row.id)).await?.map(Version))
+        if let Some(published) = &self.0.published {
+            return Ok(Some(Version(Arc::clone(published))));
+        }
+        match self.0.row.published_version_id {
+            Some(id) => Ok(ctx.loaders().one(id).await?.map(Version)),
+            None => Ok(None),
+        }
     }
 
     /// The newest version, published or not; null while there is none.
@@ -101,10 +118,10 @@ impl Asset {
         Ok(VersionConnection::new(page, VersionsOf(self.0.row.id, states)))
     }
 
-    /// The stable URL: always the published bytes; caches must revalidate it. Null while nothing is published.
-    async fn url(&self, ctx: &Context<'_>) -> Result<Option<Url>> {
-        let published = ctx.loaders().one(PublishedOf(self.0.row.id)).await?;
-        Ok(published.map(|_| Url(assets::url(ctx.app(), &self.0))))
+    /// The stable URL: always the published bytes; caches must revalidate it. Null while nothing is published, in
+    /// the trash, and of an asset as it was then: publishedVersion.url leads to those bytes.
+    async fn url(&self, ctx: &Context<'_>) -> Option<Url> {
+        assets::url(ctx.app(), &self.0).map(Url)
     }
 
     /// What people see.
@@ -162,6 +179,30 @@ impl Asset {
     async fn updated_by(&self) -> Actor {
         self.0.row.updated_by.clone().into()
     }
+
+    /// Set while the asset is in the trash, by itself or with its folder.
+    async fn deleted_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        Ok(self.deletion(ctx).await?.map(|deletion| DateTime(deletion.deleted_at)))
+    }
+
+    /// Who deleted it.
+    async fn deleted_by(&self, ctx: &Context<'_>) -> Result<Option<Actor>> {
+        Ok(self.deletion(ctx).await?.map(|deletion| deletion.deleted_by.clone().into()))
+    }
+
+    /// When the trash lets go of it for good.
+    async fn purge_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        Ok(self.deletion(ctx).await?.map(|deletion| DateTime(deletion.purge_at)))
+    }
+}
+
+impl Asset {
+    async fn deletion(&self, ctx: &Context<'_>) -> Result<Option<Arc<deletion::Model>>> {
+        match self.0.deletion_id() {
+            Some(id) => Ok(ctx.loaders().one(id).await?),
+            None => Ok(None),
+        }
+    }
 }
 
 impl From<assets::Asset> for Asset {
@@ -178,21 +219,78 @@ impl Entry for Asset {
     }
 }
 
-connection!(AssetConnection, AssetEdge, Asset, Within, "assets");
+connection!(AssetConnection, AssetEdge, Asset, Selection, "assets");
 
 /// A page of the assets in a place.
 pub async fn list(
     ctx: &Context<'_>,
     within: Within,
     args: PageArgs,
+    filter: Option<AssetFilter>,
     order_by: Option<AssetOrder>,
 ) -> Result<AssetConnection> {
     let (order, direction) =
         order_by.map_or((assets::AssetOrder::Name, Direction::Ascending), AssetOrder::split);
     let page = Page::new(&args, order.word())?;
-    let listing = assets::Listing { within: within.clone(), page, order, direction };
+    let filter = filter.map(AssetFilter::parse).transpose()?.map(Arc::new);
+    let selection = Selection { within, filter };
+    let along = plain::along(ctx);
+    let listing = assets::Listing { selection: selection.clone(), page, order, direction, along };
     let slice = ctx.loaders().one(listing).await?.unwrap_or_default();
-    Ok(AssetConnection::new(Connection::new(slice, order, Asset::from), within))
+    Ok(AssetConnection::new(Connection::new(slice, order, Asset::from), selection))
+}
+
+/// A page of the assets that were in a folder then.
+pub async fn list_as_of(ctx: &Context<'_>, folder: &FolderThen, args: &PageArgs) -> Result<AssetConnection> {
+    let order = assets::AssetOrder::Name;
+    let page = Page::new(args, order.word())?;
+    let (slice, total) = as_of::assets_in(ctx.app(), folder, &page).await?;
+    Ok(AssetConnection::new(Connection::new(slice, order, Asset::from), Total::Known(total)))
+}
+
+/// Which assets are wanted; all of the given conditions hold for each.
+#[derive(InputObject, Clone)]
+pub struct AssetFilter {
+    /// Part of the name, path, title, alt text or a tag; case is ignored.
+    search: Option<String>,
+    /// Exact types or families of the published version, e.g. image/png, image/*.
+    content_types: Option<Vec<String>>,
+    /// Has all of these tags, exactly as they are written.
+    tags: Option<Vec<String>>,
+    /// Whether something is published.
+    published: Option<bool>,
+    /// Who may read the published bytes.
+    visibility: Option<Visibility>,
+    /// Changed after this instant.
+    updated_after: Option<DateTime>,
+    /// Changed before this instant.
+    updated_before: Option<DateTime>,
+    /// The published version has at least so many bytes.
+    min_size: Option<ByteCount>,
+    /// The published version has at most so many bytes.
+    max_size: Option<ByteCount>,
+}
+
+impl AssetFilter {
+    fn parse(self) -> Parsed<assets::AssetFilter> {
+        let types = |types: Vec<String>| {
+            let field = "filter.contentTypes";
+            let types = assets::bounded(types, field)?;
+            types.iter().map(|text| assets::TypePattern::parse(text, field)).collect::<Parsed<Vec<_>>>()
+        };
+        let search = self.search.as_deref().map(|text| Needle::parse(text, "filter.search")).transpose()?;
+        Ok(assets::AssetFilter {
+            search: search.flatten(),
+            content_types: self.content_types.map(types).transpose()?,
+            tags: assets::bounded(self.tags.unwrap_or_default(), "filter.tags")?,
+            published: self.published,
+            visibility: self.visibility.map(Into::into),
+            updated_after: self.updated_after.map(|at| at.0),
+            updated_before: self.updated_before.map(|at| at.0),
+            min_size: self.min_size.map(|size| size.0),
+            max_size: self.max_size.map(|size| size.0),
+        })
+    }
 }
 
 /// Who may read the published bytes.
@@ -216,7 +314,7 @@ pub enum AssetRef {
 
 impl AssetRef {
     /// What the domain takes; `field` is named when it is no reference.
-    pub fn parse(&self, field: &str) -> Result<assets::AssetRef> {
+    pub fn parse(&self, field: &str) -> Parsed<assets::AssetRef> {
         Ok(match self {
             Self::Id(id) => assets::AssetRef::Id(parse_id(id, &format!("{field}.id"))?),
             Self::Path(path) => {
@@ -246,6 +344,8 @@ pub enum AssetOrderField {
     CreatedAt,
     /// By last change.
     UpdatedAt,
+    /// By size of the published version; what has none counts as empty.
+    Size,
 }
 
 impl AssetOrder {
@@ -352,6 +452,104 @@ pub struct RenameAssetPayload {
     changes: List<Change>,
 }
 
+/// An asset to put into the trash.
+#[derive(InputObject)]
+pub struct DeleteAssetInput {
+    /// Which asset.
+    asset: AssetRef,
+    /// Refuse unless this is its revision.
+    if_revision: Option<i32>,
+}
+
+/// What deleting an asset did.
+#[derive(SimpleObject)]
+pub struct DeleteAssetPayload {
+    /// The asset, as it is in the trash.
+    asset: Asset,
+    /// How many versions it has.
+    deleted_versions: i32,
+    /// The entry that it wrote; none when it was in the trash already.
+    changes: List<Change>,
+}
+
+/// Assets of one folder to put into the trash.
+#[derive(InputObject)]
+pub struct DeleteAssetsInput {
+    /// Which folder.
+    folder: FolderRef,
+    /// Only these names; all of the folder when left out.
+    names: Option<Vec<String>>,
+}
+
+/// What deleting assets did.
+#[derive(SimpleObject)]
+pub struct DeleteAssetsPayload {
+    /// How many assets went to the trash.
+    deleted_assets: i32,
+    /// How many versions these have.
+    deleted_versions: i32,
+    /// The entries that it wrote, one for each asset.
+    changes: List<Change>,
+}
+
+impl CreateAssetInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<(TreePath, assets::NewAsset)> {
+        let new = assets::NewAsset {
+            visibility: self.visibility.map(Into::into),
+            title: self.title,
+            alt_text: self.alt_text,
+            tags: self.tags,
+            metadata: self.metadata.map(|metadata| metadata.0),
+        };
+        Ok((TreePath::parse_named(&self.path, "input.path")?, new))
+    }
+}
+
+impl UpdateAssetInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<assets::AssetUpdate> {
+        if self.visibility.is_null() {
+            return Err(Error::bad_input("input.visibility", "cannot be cleared: give PUBLIC or PRIVATE"));
+        }
+        Ok(assets::AssetUpdate {
+            target: self.asset.parse("input.asset")?,
+            if_revision: self.if_revision.map(i64::from),
+            visibility: self.visibility.take().map(Into::into),
+            title: settable(self.title),
+            alt_text: settable(self.alt_text),
+            tags: settable(self.tags),
+            metadata: settable(self.metadata).map(|metadata| metadata.map(|metadata| metadata.0)),
+        })
+    }
+}
+
+impl MoveAssetInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<assets::Relocation> {
+        let target = self.asset.parse("input.asset")?;
+        let to = self.to_folder.parse("input.toFolder")?;
+        Ok(assets::Relocation { target, to, if_revision: self.if_revision.map(i64::from) })
+    }
+}
+
+impl RenameAssetInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<assets::Renaming> {
+        let target = self.asset.parse("input.asset")?;
+        let if_revision = self.if_revision.map(i64::from);
+        Ok(assets::Renaming { target, new_name: self.new_name, if_revision })
+    }
+}
+
+impl DeleteAssetInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<AssetDeletion> {
+        let target = self.asset.parse("input.asset")?;
+        Ok(AssetDeletion { target, if_revision: self.if_revision.map(i64::from) })
+    }
+}
+
 /// Queries about assets.
 #[derive(Default)]
 pub struct AssetQuery;
@@ -363,12 +561,19 @@ impl AssetQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Its path, e.g. images/hero.")] path: String,
+        #[graphql(desc = "As it was then, found at the path that it had then: path, name, folder and \
+                         publishedVersion; what the log does not keep is as now.")]
+        at: Option<AsOf>,
     ) -> Result<Option<Asset>> {
         let path = TreePath::parse(&path, "path")?;
+        if let Some(at) = at {
+            return Ok(as_of::asset(ctx.app(), ctx.actor(), &path, &at.into()).await?.map(Asset::from));
+        }
         Ok(assets::at_path(ctx.app(), ctx.actor(), &path).await?.map(Asset::from))
     }
 
-    /// Every asset across the whole tree.
+    /// Every asset, or those that match, across the whole tree.
+    #[expect(clippy::too_many_arguments, reason = "a connection has four arguments of its own")]
     async fn assets(
         &self,
         ctx: &Context<'_>,
@@ -376,10 +581,12 @@ impl AssetQuery {
         #[graphql(desc = "Start behind this cursor.")] after: Option<String>,
         #[graphql(desc = "How many from the end; at most 200.")] last: Option<i32>,
         #[graphql(desc = "End ahead of this cursor.")] before: Option<String>,
+        #[graphql(desc = "Only those that match.")] filter: Option<AssetFilter>,
         #[graphql(desc = "By name, unless said otherwise.")] order_by: Option<AssetOrder>,
     ) -> Result<AssetConnection> {
         ctx.actor().require(crate::domain::actor::Role::Viewer)?;
-        list(ctx, Within::Tree(String::new()), page_args(first, after, last, before), order_by).await
+        let args = page_args(first, after, last, before);
+        list(ctx, Within::Tree(String::new()), args, filter, order_by).await
     }
 }
 
@@ -395,14 +602,7 @@ impl AssetMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to create.")] input: CreateAssetInput,
     ) -> Result<CreateAssetPayload> {
-        let path = TreePath::parse_named(&input.path, "input.path")?;
-        let new = assets::NewAsset {
-            visibility: input.visibility.map(Into::into),
-            title: input.title,
-            alt_text: input.alt_text,
-            tags: input.tags,
-            metadata: input.metadata.map(|metadata| metadata.0),
-        };
+        let (path, new) = input.parse()?;
         let done = assets::create(ctx.app(), ctx.actor(), path, new).await?;
         Ok(CreateAssetPayload { asset: done.value.into(), changes: Change::list(done.changes) })
     }
@@ -413,21 +613,7 @@ impl AssetMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to update.")] input: UpdateAssetInput,
     ) -> Result<UpdateAssetPayload> {
-        let target = input.asset.parse("input.asset")?;
-        if input.visibility.is_null() {
-            return Err(
-                Error::bad_input("input.visibility", "cannot be cleared: give PUBLIC or PRIVATE").into()
-            );
-        }
-        let update = assets::AssetUpdate {
-            visibility: input.visibility.take().map(Into::into),
-            title: settable(input.title),
-            alt_text: settable(input.alt_text),
-            tags: settable(input.tags),
-            metadata: settable(input.metadata).map(|metadata| metadata.map(|metadata| metadata.0)),
-        };
-        let if_revision = input.if_revision.map(i64::from);
-        let done = assets::update(ctx.app(), ctx.actor(), target, update, if_revision).await?;
+        let done = assets::update(ctx.app(), ctx.actor(), input.parse()?).await?;
         Ok(UpdateAssetPayload { asset: done.value.into(), changes: Change::list(done.changes) })
     }
 
@@ -437,10 +623,7 @@ impl AssetMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to move, and where to.")] input: MoveAssetInput,
     ) -> Result<MoveAssetPayload> {
-        let target = input.asset.parse("input.asset")?;
-        let to = input.to_folder.parse("input.toFolder")?;
-        let if_revision = input.if_revision.map(i64::from);
-        let done = assets::relocate(ctx.app(), ctx.actor(), target, to, if_revision).await?;
+        let done = assets::relocate(ctx.app(), ctx.actor(), input.parse()?).await?;
         let assets::Moved { asset, old_path } = done.value;
         Ok(MoveAssetPayload { asset: asset.into(), old_path, changes: Change::list(done.changes) })
     }
@@ -451,11 +634,36 @@ impl AssetMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to rename, and how.")] input: RenameAssetInput,
     ) -> Result<RenameAssetPayload> {
-        let target = input.asset.parse("input.asset")?;
-        let if_revision = input.if_revision.map(i64::from);
-        let done = assets::rename(ctx.app(), ctx.actor(), target, &input.new_name, if_revision).await?;
+        let done = assets::rename(ctx.app(), ctx.actor(), input.parse()?).await?;
         let assets::Moved { asset, old_path } = done.value;
         Ok(RenameAssetPayload { asset: asset.into(), old_path, changes: Change::list(done.changes) })
+    }
+
+    /// Puts an asset into the trash: its name is free at once, and all its URLs answer 404.
+    async fn delete_asset(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to delete.")] input: DeleteAssetInput,
+    ) -> Result<DeleteAssetPayload> {
+        let done = trash::delete_asset(ctx.app(), ctx.actor(), input.parse()?).await?;
+        let asset = done.value.asset;
+        let deleted_versions = asset.row.latest_number;
+        Ok(DeleteAssetPayload { asset: asset.into(), deleted_versions, changes: Change::list(done.changes) })
+    }
+
+    /// Deletes many in one commit: all that are right in a folder, or those named; at most 10,000. Each comes
+    /// back from the trash by itself.
+    async fn delete_assets(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to delete.")] input: DeleteAssetsInput,
+    ) -> Result<DeleteAssetsPayload> {
+        let folder = input.folder.parse("input.folder")?;
+        let what = AssetsDeletion { folder, names: input.names };
+        let done = trash::delete_assets(ctx.app(), ctx.actor(), what).await?;
+        let trash::Taken { assets, versions, .. } = done.value;
+        let changes = Change::list(done.changes);
+        Ok(DeleteAssetsPayload { deleted_assets: assets, deleted_versions: versions, changes })
     }
 }
 

@@ -100,7 +100,7 @@ impl Change {
         let Some(id) = self.0.folder_id else {
             return Ok(None);
         };
-        Ok(ctx.loaders().one(id).await?.map(Folder))
+        Ok(ctx.loaders().one(id).await?.map(Folder::now))
     }
 
     /// The asset as it is now.

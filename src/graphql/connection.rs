@@ -63,6 +63,21 @@ impl<N: Entry> Connection<N> {
     }
 }
 
+/// How a connection knows its total.
+#[derive(Debug, Clone)]
+pub enum Total<K> {
+    /// By counting what the key names, when asked for.
+    Counted(K),
+    /// It came with the page.
+    Known(i64),
+}
+
+impl<K> From<K> for Total<K> {
+    fn from(key: K) -> Self {
+        Self::Counted(key)
+    }
+}
+
 /// Gathers the arguments of a connection.
 #[must_use]
 pub const fn page_args(
@@ -88,13 +103,16 @@ macro_rules! connection {
         #[doc = concat!("A page of ", $what, ".")]
         pub struct $name {
             page: $crate::graphql::connection::Connection<$node>,
-            count: $key,
+            count: $crate::graphql::connection::Total<$key>,
         }
 
         impl $name {
             /// A page, and what to count for the total.
-            pub const fn new(page: $crate::graphql::connection::Connection<$node>, count: $key) -> Self {
-                Self { page, count }
+            pub fn new(
+                page: $crate::graphql::connection::Connection<$node>,
+                count: impl Into<$crate::graphql::connection::Total<$key>>,
+            ) -> Self {
+                Self { page, count: count.into() }
             }
         }
 
@@ -107,8 +125,8 @@ macro_rules! connection {
             }
 
             /// The things on this page.
-            async fn nodes(&self) -> $crate::graphql::list::List<$node> {
-                $crate::graphql::list::List(self.page.nodes())
+            async fn nodes(&self) -> $crate::graphql::plain::Nodes<$node> {
+                $crate::graphql::plain::Nodes(self.page.nodes())
             }
 
             /// Where this page stands.
@@ -122,7 +140,12 @@ macro_rules! connection {
                 ctx: &async_graphql::Context<'_>,
             ) -> $crate::graphql::context::Result<i32> {
                 use $crate::graphql::context::ContextExt as _;
-                let count = ctx.loaders().count(self.count.clone()).await?;
+                let count = match &self.count {
+                    $crate::graphql::connection::Total::Counted(key) => {
+                        ctx.loaders().count(key.clone()).await?
+                    }
+                    $crate::graphql::connection::Total::Known(count) => Some(*count),
+                };
                 $crate::graphql::connection::total(count)
             }
         }

@@ -5,6 +5,7 @@ use async_graphql::Context;
 use super::loaders::Loaders;
 use crate::app::App;
 use crate::domain::actor::Actor;
+use crate::domain::version::TextBudget;
 
 /// Result of a resolver. A domain error keeps its code on the way: see `error.rs`.
 pub type Result<T> = async_graphql::Result<T>;
@@ -17,6 +18,8 @@ pub trait ContextExt {
     fn actor(&self) -> &Actor;
     /// Loads rows for many fields by one statement.
     fn loaders(&self) -> &Loaders;
+    /// Bytes of text that this request may still be answered with.
+    fn texts(&self) -> &TextBudget;
 }
 
 impl ContextExt for Context<'_> {
@@ -29,6 +32,10 @@ impl ContextExt for Context<'_> {
     }
 
     fn loaders(&self) -> &Loaders {
+        self.data_unchecked()
+    }
+
+    fn texts(&self) -> &TextBudget {
         self.data_unchecked()
     }
 }

@@ -44,11 +44,17 @@ fn message(error: &Error) -> String {
     match error {
         // The field stands in the extensions.
         Error::BadInput { field, message } => format!("{field} {message}"),
+        Error::InOperation { index, error } => format!("operation {index}: {}", message(error)),
         other => other.to_string(),
     }
 }
 
 fn extensions(error: &Error) -> ErrorExtensionValues {
+    if let Error::InOperation { index, error } = error {
+        let mut inner = extensions(error);
+        inner.set("operation", *index);
+        return inner;
+    }
     let mut extensions = code(error.code());
     match error {
         Error::BadInput { field, .. } => extensions.set("field", field.as_str()),

@@ -3,68 +3,100 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Enum, ID, InputObject, Object, OneofObject, SimpleObject, Subscription};
-use entity::{FolderId, folder};
+use entity::{FolderId, deletion, folder};
 use futures_util::Stream;
 
-use super::asset::{AssetConnection, AssetOrder};
+use super::as_of::AsOf;
+use super::asset::{AssetConnection, AssetFilter, AssetOrder};
 use super::change::{Change, ChangeConnection, ChangeType, changes};
 use super::connection::{Connection, Entry, connection, page_args};
 use super::context::{ContextExt as _, Result};
 use super::list::List;
-use super::loaders::{FolderAt, FoldersIn};
+use super::loaders::FolderAt;
 use super::node::parse_id;
 use super::scalar::DateTime;
 use super::viewer::Actor;
 use crate::domain::Ending;
-use crate::domain::asset::Within;
+use crate::domain::as_of::{self, FolderThen, Then};
+use crate::domain::asset::{Parent, Within};
 use crate::domain::change::Watch;
-use crate::domain::folder as folders;
+use crate::domain::error::{Error, Result as Parsed};
+use crate::domain::folder::{self as folders, Inside};
 use crate::domain::page::{Direction, Page};
 use crate::domain::path::{TreePath, lineage_paths};
+use crate::domain::trash::{self, FolderDeletion};
 use crate::feed::Index;
 
 /// A place in the tree.
 #[derive(Clone)]
-pub struct Folder(pub Arc<folder::Model>);
+pub struct Folder {
+    row: Arc<folder::Model>,
+    /// The moment that it is told of as it was then; none is now.
+    then: Option<Then>,
+}
+
+impl Folder {
+    /// A folder as it was at a moment; as it is, without one.
+    pub const fn at(row: Arc<folder::Model>, then: Option<Then>) -> Self {
+        Self { row, then }
+    }
+
+    /// A folder as it is.
+    pub const fn now(row: Arc<folder::Model>) -> Self {
+        Self { row, then: None }
+    }
+
+    /// Its row.
+    pub fn row(&self) -> &folder::Model {
+        &self.row
+    }
+
+    async fn deletion(&self, ctx: &Context<'_>) -> Result<Option<Arc<deletion::Model>>> {
+        match self.row.deletion_id {
+            Some(id) => Ok(ctx.loaders().one(id).await?),
+            None => Ok(None),
+        }
+    }
+}
 
 /// A place in the tree. It is known by its id: a move or a rename changes its path, never its id.
 #[Object]
 impl Folder {
     /// Opaque id, the same for ever.
     pub async fn id(&self) -> ID {
-        self.0.id.into()
+        self.row.id.into()
     }
 
     /// Slash-separated, no leading slash; empty for the root.
     async fn path(&self) -> &str {
-        &self.0.path
+        &self.row.path
     }
 
     /// Last segment of the path; empty for the root.
     async fn name(&self) -> &str {
-        &self.0.name
+        &self.row.name
     }
 
     /// What people see; free text, defaults to the name.
     async fn title(&self) -> &str {
-        self.0.display_title()
+        self.row.display_title()
     }
 
     /// The folder that it lies in; null for the root.
     async fn parent(&self, ctx: &Context<'_>) -> Result<Option<Self>> {
-        let Some(parent) = self.0.parent_id else {
+        let Some(parent) = self.row.parent_id else {
             return Ok(None);
         };
-        Ok(ctx.loaders().one(parent).await?.map(Self))
+        Ok(ctx.loaders().one(parent).await?.map(Self::now))
     }
 
     /// From the root down to the parent; at most 32.
     async fn ancestors(&self, ctx: &Context<'_>) -> Result<List<Self>> {
-        let mut paths = lineage_paths(&self.0.path);
+        let mut paths = lineage_paths(&self.row.path);
         paths.pop();
         let keys = paths.iter().cloned().map(FolderAt).collect();
         let mut found = ctx.loaders().many(keys).await?;
-        Ok(paths.into_iter().filter_map(|path| found.remove(&FolderAt(path))).map(Self).collect())
+        Ok(paths.into_iter().filter_map(|path| found.remove(&FolderAt(path))).map(Self::now).collect())
     }
 
     /// The folders right in it.
@@ -80,13 +112,14 @@ impl Folder {
         let (order, direction) =
             order_by.map_or((folders::FolderOrder::Name, Direction::Ascending), FolderOrder::split);
         let page = Page::new(&page_args(first, after, last, before), order.word())?;
-        let listing = folders::Listing { parent: self.0.id, page, order, direction };
+        let inside = Inside::of(&self.row);
+        let listing = folders::Listing { inside, page, order, direction };
         let slice = ctx.loaders().one(listing).await?.unwrap_or_default();
-        let page = Connection::new(slice, order, |row| Self(Arc::new(row)));
-        Ok(FolderConnection::new(page, FoldersIn(self.0.id)))
+        let page = Connection::new(slice, order, |row| Self::now(Arc::new(row)));
+        Ok(FolderConnection::new(page, inside))
     }
 
-    /// The assets in it.
+    /// The assets in it. Of a folder as it was then: those that were right in it, by name.
     #[expect(clippy::too_many_arguments, reason = "a connection has four arguments of its own")]
     async fn assets(
         &self,
@@ -95,11 +128,29 @@ impl Folder {
         #[graphql(desc = "Start behind this cursor.")] after: Option<String>,
         #[graphql(desc = "How many from the end; at most 200.")] last: Option<i32>,
         #[graphql(desc = "End ahead of this cursor.")] before: Option<String>,
+        #[graphql(desc = "Only those that match.")] filter: Option<AssetFilter>,
         #[graphql(desc = "By name, unless said otherwise.")] order_by: Option<AssetOrder>,
         #[graphql(desc = "Also the assets of every folder below.", default = false)] recursive: bool,
     ) -> Result<AssetConnection> {
-        let within = if recursive { Within::Tree(self.0.path.clone()) } else { Within::Folder(self.0.id) };
-        super::asset::list(ctx, within, page_args(first, after, last, before), order_by).await
+        let args = page_args(first, after, last, before);
+        if let Some(then) = self.then {
+            if filter.is_some() || order_by.is_some() || recursive {
+                let message = "cannot be used with at: assets as of then are listed by name";
+                return Err(Error::bad_input("filter, orderBy, recursive", message).into());
+            }
+            let folder = FolderThen { row: Arc::clone(&self.row), then };
+            return super::asset::list_as_of(ctx, &folder, &args).await;
+        }
+        if recursive && self.row.deletion_id.is_some() {
+            let message = "cannot be used in the trash: list folders and assets folder by folder";
+            return Err(Error::bad_input("recursive", message).into());
+        }
+        let within = if recursive {
+            Within::Tree(self.row.path.clone())
+        } else {
+            Within::Folder(Parent(Arc::clone(&self.row)))
+        };
+        super::asset::list(ctx, within, args, filter, order_by).await
     }
 
     /// What happened to it and in it, oldest first.
@@ -111,38 +162,59 @@ impl Folder {
         #[graphql(desc = "Only these.")] types: Option<Vec<ChangeType>>,
         #[graphql(desc = "Also what happened in folders below.", default = true)] recursive: bool,
     ) -> Result<ChangeConnection> {
-        changes(ctx, Index::Folder { id: self.0.id, recursive }, first, after, types).await
+        changes(ctx, Index::Folder { id: self.row.id, recursive }, first, after, types).await
     }
 
     /// Grows by one with every change of this folder itself; hand it back as ifRevision.
     async fn revision(&self) -> i64 {
-        self.0.revision
+        self.row.revision
     }
 
     /// When it was made.
     async fn created_at(&self) -> DateTime {
-        DateTime(self.0.created_at)
+        DateTime(self.row.created_at)
     }
 
     /// Who made it.
     async fn created_by(&self) -> Actor {
-        self.0.created_by.clone().into()
+        self.row.created_by.clone().into()
     }
 
     /// When it was changed last.
     async fn updated_at(&self) -> DateTime {
-        DateTime(self.0.updated_at)
+        DateTime(self.row.updated_at)
     }
 
     /// Who changed it last.
     async fn updated_by(&self) -> Actor {
-        self.0.updated_by.clone().into()
+        self.row.updated_by.clone().into()
+    }
+
+    /// Set while the folder is in the trash, by itself or with one above it.
+    async fn deleted_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        Ok(self.deletion(ctx).await?.map(|deletion| DateTime(deletion.deleted_at)))
+    }
+
+    /// Who deleted it.
+    async fn deleted_by(&self, ctx: &Context<'_>) -> Result<Option<Actor>> {
+        Ok(self.deletion(ctx).await?.map(|deletion| deletion.deleted_by.clone().into()))
+    }
+
+    /// When the trash lets go of it for good.
+    async fn purge_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        Ok(self.deletion(ctx).await?.map(|deletion| DateTime(deletion.purge_at)))
     }
 }
 
 impl From<folder::Model> for Folder {
     fn from(row: folder::Model) -> Self {
-        Self(Arc::new(row))
+        Self::now(Arc::new(row))
+    }
+}
+
+impl From<FolderThen> for Folder {
+    fn from(folder: FolderThen) -> Self {
+        Self { row: folder.row, then: Some(folder.then) }
     }
 }
 
@@ -150,11 +222,11 @@ impl Entry for Folder {
     type Order = folders::FolderOrder;
 
     fn cursor(&self, order: folders::FolderOrder) -> String {
-        order.position(&self.0).cursor(order.word())
+        order.position(&self.row).cursor(order.word())
     }
 }
 
-connection!(FolderConnection, FolderEdge, Folder, FoldersIn, "folders");
+connection!(FolderConnection, FolderEdge, Folder, Inside, "folders");
 
 /// Names one folder: by id, or by path. The root's path is the empty string.
 #[derive(OneofObject, Clone)]
@@ -167,7 +239,7 @@ pub enum FolderRef {
 
 impl FolderRef {
     /// What the domain takes; `field` is named when it is no reference.
-    pub fn parse(&self, field: &str) -> Result<folders::FolderRef> {
+    pub fn parse(&self, field: &str) -> Parsed<folders::FolderRef> {
         Ok(match self {
             Self::Id(id) => folders::FolderRef::Id(parse_id(id, &format!("{field}.id"))?),
             Self::Path(path) => folders::FolderRef::Path(TreePath::parse(path, &format!("{field}.path"))?),
@@ -299,6 +371,68 @@ pub struct MoveFolderPayload {
     changes: List<Change>,
 }
 
+/// A folder to put into the trash.
+#[derive(InputObject)]
+pub struct DeleteFolderInput {
+    /// Which folder.
+    folder: FolderRef,
+    /// With all that is in it. Without it a folder that is not empty is refused.
+    #[graphql(default = false)]
+    recursive: bool,
+    /// Refuse unless this is its revision.
+    if_revision: Option<i32>,
+}
+
+/// What deleting a folder did.
+#[derive(SimpleObject)]
+pub struct DeleteFolderPayload {
+    /// How many folders went to the trash, itself included.
+    deleted_folders: i32,
+    /// How many assets went with them.
+    deleted_assets: i32,
+    /// The one entry that it wrote; none when it was in the trash already.
+    changes: List<Change>,
+}
+
+impl CreateFolderInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<folders::NewFolder> {
+        Ok(match self {
+            Self::Path(path) => folders::NewFolder::At(TreePath::parse(&path, "input.path")?),
+            Self::Titled(TitledFolderInput { parent, title }) => {
+                folders::NewFolder::Titled { parent: parent.parse("input.titled.parent")?, title }
+            }
+        })
+    }
+}
+
+impl UpdateFolderInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<folders::Update> {
+        let target = self.folder.parse("input.folder")?;
+        Ok(folders::Update { target, title: self.title, if_revision: self.if_revision.map(i64::from) })
+    }
+}
+
+impl MoveFolderInput {
+    /// What the domain takes, and how it ends.
+    pub fn parse(self) -> Parsed<(folders::Relocation, Ending)> {
+        let target = self.folder.parse("input.folder")?;
+        let to = TreePath::parse_named(&self.to_path, "input.toPath")?;
+        let ending = if self.dry_run { Ending::TakeBack } else { Ending::Keep };
+        Ok((folders::Relocation { target, to, if_revision: self.if_revision.map(i64::from) }, ending))
+    }
+}
+
+impl DeleteFolderInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<FolderDeletion> {
+        let target = self.folder.parse("input.folder")?;
+        let if_revision = self.if_revision.map(i64::from);
+        Ok(FolderDeletion { target, recursive: self.recursive, if_revision })
+    }
+}
+
 /// Queries about folders.
 #[derive(Default)]
 pub struct FolderQuery;
@@ -316,8 +450,14 @@ impl FolderQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Its path; empty for the root.")] path: String,
+        #[graphql(desc = "As it was then, found at the path that it had then; what it is called is as now.")]
+        at: Option<AsOf>,
     ) -> Result<Option<Folder>> {
         let path = TreePath::parse(&path, "path")?;
+        if let Some(at) = at {
+            let found = as_of::folder(ctx.app(), ctx.actor(), &path, &at.into()).await?;
+            return Ok(found.map(Folder::from));
+        }
         Ok(folders::at_path(ctx.app(), ctx.actor(), &path).await?.map(Folder::from))
     }
 }
@@ -334,13 +474,7 @@ impl FolderMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to create.")] input: CreateFolderInput,
     ) -> Result<CreateFolderPayload> {
-        let new = match input {
-            CreateFolderInput::Path(path) => folders::NewFolder::At(TreePath::parse(&path, "input.path")?),
-            CreateFolderInput::Titled(TitledFolderInput { parent, title }) => {
-                folders::NewFolder::Titled { parent: parent.parse("input.titled.parent")?, title }
-            }
-        };
-        let done = folders::create(ctx.app(), ctx.actor(), new).await?;
+        let done = folders::create(ctx.app(), ctx.actor(), input.parse()?).await?;
         let folders::Created { folder, created } = done.value;
         Ok(CreateFolderPayload { folder: folder.into(), created, changes: Change::list(done.changes) })
     }
@@ -351,9 +485,7 @@ impl FolderMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to update.")] input: UpdateFolderInput,
     ) -> Result<UpdateFolderPayload> {
-        let target = input.folder.parse("input.folder")?;
-        let if_revision = input.if_revision.map(i64::from);
-        let done = folders::update(ctx.app(), ctx.actor(), target, input.title, if_revision).await?;
+        let done = folders::update(ctx.app(), ctx.actor(), input.parse()?).await?;
         Ok(UpdateFolderPayload { folder: done.value.into(), changes: Change::list(done.changes) })
     }
 
@@ -363,11 +495,8 @@ impl FolderMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to move, and where to.")] input: MoveFolderInput,
     ) -> Result<MoveFolderPayload> {
-        let target = input.folder.parse("input.folder")?;
-        let to = TreePath::parse_named(&input.to_path, "input.toPath")?;
-        let ending = if input.dry_run { Ending::TakeBack } else { Ending::Keep };
-        let if_revision = input.if_revision.map(i64::from);
-        let done = folders::relocate(ctx.app(), ctx.actor(), target, to, if_revision, ending).await?;
+        let (relocation, ending) = input.parse()?;
+        let done = folders::relocate(ctx.app(), ctx.actor(), relocation, ending).await?;
         let folders::Moved { folder, old_path, folders, assets } = done.value;
         Ok(MoveFolderPayload {
             folder: folder.into(),
@@ -376,6 +505,18 @@ impl FolderMutation {
             moved_assets: assets,
             changes: Change::list(done.changes),
         })
+    }
+
+    /// Puts a folder into the trash with all that is in it, in one commit and one change.
+    async fn delete_folder(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to delete.")] input: DeleteFolderInput,
+    ) -> Result<DeleteFolderPayload> {
+        let done = trash::delete_folder(ctx.app(), ctx.actor(), input.parse()?).await?;
+        let changes = Change::list(done.changes);
+        let trash::Taken { folders, assets, .. } = done.value;
+        Ok(DeleteFolderPayload { deleted_folders: folders, deleted_assets: assets, changes })
     }
 }
 

@@ -29,7 +29,18 @@ impl<T: OutputType> OutputType for List<T> {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        let items = self.0.iter().enumerate().map(|(index, item)| async move {
+        Self::resolve_all(&self.0, ctx, field).await
+    }
+}
+
+impl<T: OutputType> List<T> {
+    /// Resolves each of `items` by itself.
+    pub async fn resolve_all(
+        items: &[T],
+        ctx: &ContextSelectionSet<'_>,
+        field: &Positioned<Field>,
+    ) -> ServerResult<Value> {
+        let items = items.iter().enumerate().map(|(index, item)| async move {
             let ctx = ctx.with_index(index);
             let value = OutputType::resolve(item, &ctx, field).await;
             value.map_err(|error| if error.path.is_empty() { ctx.set_error_path(error) } else { error })

@@ -2,19 +2,23 @@
 //! with its rows. Nothing is cached: a subscription that loads twice sees what changed between.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use async_graphql::dataloader::{DataLoader, Loader as BatchLoader};
 use entity::version::State;
-use entity::{AssetId, FolderId, UploadIntentId, VersionId, change, folder, upload_intent, version};
+use entity::{
+    AssetId, DeletionId, FolderId, StoredFileId, UploadIntentId, VersionId, change, deletion, folder,
+    stored_file, upload_intent, version,
+};
 
 use super::batch::{AtOnce, Batches};
 use crate::app::App;
-use crate::domain::asset::{self, Asset, Within};
+use crate::domain::asset::{self, Asset, Selection};
 use crate::domain::error::{Error, Result};
+use crate::domain::folder::{self as folders, Inside};
 use crate::domain::page::Slice;
-use crate::domain::{change as changes, folder as folders, upload, version as versions};
+use crate::domain::{change as changes, stored_file as stored_files, trash, upload, version as versions};
 use crate::feed::IndexPage;
 
 /// Keys in one statement; SQLite takes compound statements of at most 500 parts.
@@ -26,9 +30,45 @@ pub struct Loader(pub App);
 /// Batches the keys that fields ask for at the same time.
 pub struct Loaders(DataLoader<Loader>);
 
-/// The published version of an asset.
+/// The paths that an asset had before.
+#[derive(Clone)]
+pub struct FormerOf(pub Arc<Asset>);
+
+impl PartialEq for FormerOf {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.row.id == other.0.row.id
+    }
+}
+
+impl Eq for FormerOf {}
+
+impl Hash for FormerOf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.row.id.hash(state);
+    }
+}
+
+/// The parts of an upload.
+#[derive(Clone)]
+pub struct PartsOf(pub Arc<upload_intent::Model>);
+
+impl PartialEq for PartsOf {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for PartsOf {}
+
+impl Hash for PartsOf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+/// Bytes that came of an upload in parts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PublishedOf(pub AssetId);
+pub struct ReceivedOf(pub UploadIntentId);
 
 /// A version of an asset by its number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,10 +85,6 @@ pub struct EntryNumber(pub i64);
 /// The bounds of the changelog.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Bounds;
-
-/// How many folders lie right in a folder.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct FoldersIn(pub FolderId);
 
 /// How many versions an asset has, in these states.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -122,14 +158,63 @@ impl BatchLoader<folders::Listing> for Loader {
     }
 }
 
-impl BatchLoader<FoldersIn> for Loader {
+impl BatchLoader<Inside> for Loader {
     type Value = i64;
     type Error = Error;
 
-    async fn load(&self, keys: &[FoldersIn]) -> Result<HashMap<FoldersIn, i64>> {
-        let parents: Vec<FolderId> = keys.iter().map(|key| key.0).collect();
-        let counts = folders::counts(&self.0, &parents).await?;
-        Ok(counts.into_iter().map(|(parent, count)| (FoldersIn(parent), count)).collect())
+    async fn load(&self, keys: &[Inside]) -> Result<HashMap<Inside, i64>> {
+        folders::counts(&self.0, keys).await
+    }
+}
+
+impl BatchLoader<DeletionId> for Loader {
+    type Value = Arc<deletion::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[DeletionId]) -> Result<HashMap<DeletionId, Self::Value>> {
+        Ok(shared(trash::by_ids(&self.0, keys).await?))
+    }
+}
+
+impl BatchLoader<StoredFileId> for Loader {
+    type Value = Arc<stored_file::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[StoredFileId]) -> Result<HashMap<StoredFileId, Self::Value>> {
+        Ok(shared(stored_files::by_ids(&self.0, keys).await?))
+    }
+}
+
+impl BatchLoader<FormerOf> for Loader {
+    type Value = Vec<String>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[FormerOf]) -> Result<HashMap<FormerOf, Self::Value>> {
+        let assets: Vec<&Asset> = keys.iter().map(|key| &*key.0).collect();
+        let mut found = asset::former_paths(&self.0, &assets).await?;
+        Ok(keys.iter().map(|key| (key.clone(), found.remove(&key.0.row.id).unwrap_or_default())).collect())
+    }
+}
+
+impl BatchLoader<PartsOf> for Loader {
+    type Value = Vec<upload::Part>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[PartsOf]) -> Result<HashMap<PartsOf, Self::Value>> {
+        let intents: Vec<Arc<upload_intent::Model>> = keys.iter().map(|key| Arc::clone(&key.0)).collect();
+        let mut found = upload::parts(&self.0, &intents).await?;
+        Ok(keys.iter().map(|key| (key.clone(), found.remove(&key.0.id).unwrap_or_default())).collect())
+    }
+}
+
+impl BatchLoader<ReceivedOf> for Loader {
+    type Value = i64;
+    type Error = Error;
+
+    async fn load(&self, keys: &[ReceivedOf]) -> Result<HashMap<ReceivedOf, i64>> {
+        let ids: Vec<UploadIntentId> = keys.iter().map(|key| key.0).collect();
+        let sums = upload::received_bytes(&self.0, &ids).await?;
+        Ok(sums.into_iter().map(|(id, sum)| (ReceivedOf(id), sum)).collect())
     }
 }
 
@@ -151,11 +236,11 @@ impl BatchLoader<asset::Listing> for Loader {
     }
 }
 
-impl BatchLoader<Within> for Loader {
+impl BatchLoader<Selection> for Loader {
     type Value = i64;
     type Error = Error;
 
-    async fn load(&self, keys: &[Within]) -> Result<HashMap<Within, i64>> {
+    async fn load(&self, keys: &[Selection]) -> Result<HashMap<Selection, i64>> {
         asset::counts(&self.0, keys).await
     }
 }
@@ -166,17 +251,6 @@ impl BatchLoader<VersionId> for Loader {
 
     async fn load(&self, keys: &[VersionId]) -> Result<HashMap<VersionId, Self::Value>> {
         Ok(shared(versions::by_ids(&self.0, keys).await?))
-    }
-}
-
-impl BatchLoader<PublishedOf> for Loader {
-    type Value = Arc<version::Model>;
-    type Error = Error;
-
-    async fn load(&self, keys: &[PublishedOf]) -> Result<HashMap<PublishedOf, Self::Value>> {
-        let assets: Vec<AssetId> = keys.iter().map(|key| key.0).collect();
-        let found = versions::published(&self.0, &assets).await?;
-        Ok(found.into_iter().map(|(asset, row)| (PublishedOf(asset), Arc::new(row))).collect())
     }
 }
 

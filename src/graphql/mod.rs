@@ -1,8 +1,10 @@
 //! The GraphQL edge: the schema over [`crate::domain`], and the way from a request to its answer. The only
 //! place that knows async-graphql.
 
+mod as_of;
 mod asset;
 mod batch;
+mod bulk;
 mod change;
 mod connection;
 mod context;
@@ -13,7 +15,10 @@ mod guard;
 mod list;
 mod loaders;
 mod node;
+mod plain;
 mod scalar;
+mod stored_file;
+mod trash;
 mod upload;
 mod version;
 mod viewer;
@@ -29,6 +34,7 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::error::Error;
+use crate::domain::version::TextBudget;
 use batch::{Batches, Driven};
 use document::Documents;
 use loaders::{Loader, Loaders};
@@ -48,6 +54,8 @@ pub struct Query(
     version::VersionQuery,
     change::ChangeQuery,
     upload::UploadQuery,
+    stored_file::StoredFileQuery,
+    trash::TrashQuery,
     viewer::ViewerQuery,
 );
 
@@ -58,6 +66,9 @@ pub struct Mutation(
     version::VersionMutation,
     folder::FolderMutation,
     asset::AssetMutation,
+    stored_file::StoredFileMutation,
+    trash::TrashMutation,
+    bulk::BulkMutation,
 );
 
 /// Everything that can be watched.
@@ -151,7 +162,8 @@ impl Graphql {
     fn request(&self, actor: &Actor, operation: Operation) -> (async_graphql::Request, Batches) {
         let batches = Batches::default();
         let loaders = Loaders::new(Loader(self.app.clone()), batches.clone());
-        (operation.request.data(actor.clone()).data(loaders), batches)
+        let request = operation.request.data(actor.clone()).data(loaders).data(TextBudget::default());
+        (request, batches)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use async_graphql::{Context, ID, Interface, Object};
-use entity::{AssetId, FolderId, UploadIntentId, VersionId};
+use entity::{AssetId, FolderId, StoredFileId, UploadIntentId, VersionId};
 
 use super::asset::Asset;
 use super::change::Change;
@@ -11,10 +11,11 @@ use super::context::{ContextExt as _, Result};
 use super::folder::Folder;
 use super::list::List;
 use super::loaders::EntryNumber;
+use super::stored_file::StoredFile;
 use super::upload::UploadIntent;
 use super::version::Version;
 use crate::domain::actor::Role;
-use crate::domain::error::Error;
+use crate::domain::error::{Error, Result as Parsed};
 use crate::domain::page::MAX_PAGE;
 
 /// Something with an id that it can be fetched by.
@@ -29,16 +30,18 @@ pub enum Node {
     Version(Version),
     /// An upload.
     UploadIntent(UploadIntent),
+    /// A file in storage.
+    StoredFile(StoredFile),
     /// An entry of the changelog.
     Change(Change),
 }
 
 /// Reads an id; `field` is named when it is none of the kind.
-pub fn parse_id<I: FromStr>(id: &ID, field: &str) -> Result<I>
+pub fn parse_id<I: FromStr>(id: &ID, field: &str) -> Parsed<I>
 where
     I::Err: std::fmt::Display,
 {
-    id.parse().map_err(|error| Error::bad_input(field, format!("is {error}")).into())
+    id.parse().map_err(|error| Error::bad_input(field, format!("is {error}")))
 }
 
 /// Queries by id.
@@ -78,7 +81,7 @@ async fn fetch(ctx: &Context<'_>, id: &ID) -> Result<Option<Node>> {
     };
     Ok(match prefix {
         FolderId::PREFIX => match id.parse::<FolderId>() {
-            Ok(id) => loaders.one(id).await?.map(|row| Node::Folder(Folder(row))),
+            Ok(id) => loaders.one(id).await?.map(|row| Node::Folder(Folder::now(row))),
             Err(_) => None,
         },
         AssetId::PREFIX => match id.parse::<AssetId>() {
@@ -91,6 +94,12 @@ async fn fetch(ctx: &Context<'_>, id: &ID) -> Result<Option<Node>> {
         },
         UploadIntentId::PREFIX => match id.parse::<UploadIntentId>() {
             Ok(id) => loaders.one(id).await?.map(|row| Node::UploadIntent(UploadIntent(row))),
+            Err(_) => None,
+        },
+        StoredFileId::PREFIX => match id.parse::<StoredFileId>() {
+            Ok(id) => {
+                loaders.one(id).await?.filter(|file| file.kept).map(|row| Node::StoredFile(StoredFile(row)))
+            }
             Err(_) => None,
         },
         Change::ID_PREFIX => match rest.parse::<i64>() {

@@ -10,12 +10,15 @@ use super::asset::{Asset, Visibility};
 use super::change::Change;
 use super::context::{ContextExt as _, Result};
 use super::list::List;
+use super::loaders::{PartsOf, ReceivedOf};
 use super::node::parse_id;
 use super::scalar::{ByteCount, DateTime, Url};
 use super::version::Version;
 use super::viewer::Actor;
+use crate::domain::actor::Role;
+use crate::domain::error::Result as Parsed;
 use crate::domain::path::TreePath;
-use crate::domain::upload as uploads;
+use crate::domain::upload::{self as uploads, Finishing};
 use crate::domain::version as versions;
 
 /// A permission to send the bytes of one coming version.
@@ -32,7 +35,7 @@ impl UploadIntent {
 
     /// Where the version will appear.
     async fn path(&self) -> &str {
-        &self.0.path
+        self.0.path.as_deref().unwrap_or_default()
     }
 
     /// Where it stands.
@@ -40,14 +43,35 @@ impl UploadIntent {
         self.0.status.into()
     }
 
-    /// Where to send the whole file; null once the bytes came or the intent is over.
+    /// Where to send the whole file; null for an upload in parts, once the bytes came, when it is over, and for who may
+    /// not write.
     async fn target(&self, ctx: &Context<'_>) -> Option<UploadTarget> {
+        // Who has it may send the bytes.
+        ctx.actor().require(Role::Editor).ok()?;
         uploads::target(ctx.app(), &self.0).map(Into::into)
     }
 
-    /// How many bytes arrived; 0 until all did.
-    async fn received_bytes(&self) -> ByteCount {
-        ByteCount(self.0.received_bytes)
+    /// The parts of an upload in parts, in order; empty for a single request.
+    async fn parts(&self, ctx: &Context<'_>) -> Result<List<UploadPart>> {
+        if self.0.part_size_bytes.is_none() {
+            return Ok(List(Vec::new()));
+        }
+        let parts = ctx.loaders().one(PartsOf(Arc::clone(&self.0))).await?.unwrap_or_default();
+        let may_send = ctx.actor().require(Role::Editor).is_ok();
+        let part = |part: uploads::Part| {
+            let part = UploadPart::from(part);
+            UploadPart { target: part.target.filter(|_| may_send), ..part }
+        };
+        Ok(parts.into_iter().map(part).collect())
+    }
+
+    /// How many bytes arrived. Of a single request: 0 until all did.
+    async fn received_bytes(&self, ctx: &Context<'_>) -> Result<ByteCount> {
+        let in_parts = self.0.part_size_bytes.is_some() && self.0.status == upload_intent::Status::Created;
+        if in_parts {
+            return Ok(ByteCount(ctx.loaders().one(ReceivedOf(self.0.id)).await?.unwrap_or(0)));
+        }
+        Ok(ByteCount(self.0.received_bytes))
     }
 
     /// Why it was rejected, for people.
@@ -134,6 +158,33 @@ impl From<uploads::Target> for UploadTarget {
     }
 }
 
+/// One part of an upload in parts.
+#[derive(SimpleObject)]
+pub struct UploadPart {
+    /// 1, 2, 3 …
+    number: i32,
+    /// Where it begins in the file.
+    offset: ByteCount,
+    /// How many bytes it has.
+    size: ByteCount,
+    /// Whether it came. One that came can be sent again until the upload is finished.
+    received: bool,
+    /// Send the part with this request; null once the upload is over.
+    target: Option<UploadTarget>,
+}
+
+impl From<uploads::Part> for UploadPart {
+    fn from(part: uploads::Part) -> Self {
+        Self {
+            number: part.number,
+            offset: ByteCount(part.offset),
+            size: ByteCount(part.size),
+            received: part.received,
+            target: part.target.map(Into::into),
+        }
+    }
+}
+
 /// What is going to be uploaded.
 #[derive(InputObject)]
 pub struct StartUploadInput {
@@ -154,6 +205,8 @@ pub struct StartUploadInput {
     publish: bool,
     /// Who may read the asset; left out, a new one is PUBLIC and another stays as it is.
     visibility: Option<Visibility>,
+    /// Ask for an upload in parts of this size (at least 5 MiB); needs size. Files beyond 5 GiB come in parts anyway.
+    part_size: Option<ByteCount>,
     /// Refuse unless this is the asset's revision when the upload finishes; 0 means that there must be none.
     if_revision: Option<i32>,
 }
@@ -170,6 +223,26 @@ pub struct StartUploadPayload {
 pub struct FinishUploadInput {
     /// Which upload.
     intent_id: ID,
+    /// Of an upload in parts: what each request was answered with; may be left out.
+    parts: Option<Vec<FinishedPartInput>>,
+}
+
+/// A part that was sent.
+#[derive(InputObject)]
+pub struct FinishedPartInput {
+    /// Its number.
+    number: i32,
+    /// The `ETag` header of the answer to its request.
+    etag: String,
+}
+
+impl FinishUploadInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<Finishing> {
+        let part = |part: FinishedPartInput| (part.number, part.etag);
+        let parts = self.parts.map(|parts| parts.into_iter().map(part).collect());
+        Ok(Finishing { id: parse_id(&self.intent_id, "input.intentId")?, parts })
+    }
 }
 
 /// What finishing an upload did.
@@ -236,6 +309,7 @@ impl UploadMutation {
             publish: input.publish,
             visibility: input.visibility.map(Into::into),
             if_revision: input.if_revision.map(i64::from),
+            part_size_bytes: input.part_size.map(|size| size.0),
         };
         let intent = uploads::start(ctx.app(), ctx.actor(), upload).await?;
         Ok(StartUploadPayload { intent: intent.into() })
@@ -248,8 +322,7 @@ impl UploadMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to finish.")] input: FinishUploadInput,
     ) -> Result<FinishUploadPayload> {
-        let id: UploadIntentId = parse_id(&input.intent_id, "input.intentId")?;
-        let done = uploads::finish(ctx.app(), ctx.actor(), id).await?;
+        let done = uploads::finish(ctx.app(), ctx.actor(), input.parse()?).await?;
         let versions::Outcome { version, asset } = done.value;
         let changes = Change::list(done.changes);
         Ok(FinishUploadPayload { version: version.into(), asset: asset.into(), changes })
@@ -280,7 +353,7 @@ impl UploadSubscription {
         #[graphql(desc = "Its id.")] id: ID,
     ) -> Result<impl Stream<Item = Result<UploadIntent>>> {
         let id: UploadIntentId = parse_id(&id, "id")?;
-        ctx.actor().require(crate::domain::actor::Role::Viewer)?;
+        ctx.actor().require(Role::Viewer)?;
         let steps = uploads::Steps::new(ctx.app(), ctx.actor(), id);
         Ok(futures_util::stream::unfold(steps, |mut steps| async {
             let step = steps.next().await.transpose()?;

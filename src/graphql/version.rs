@@ -15,7 +15,7 @@ use super::loaders::VersionsOf;
 use super::node::parse_id;
 use super::scalar::{ByteCount, DateTime, Url};
 use super::viewer::Actor;
-use crate::domain::error::Error;
+use crate::domain::error::{Error, Result as Parsed};
 use crate::domain::page::Direction;
 use crate::domain::version as versions;
 
@@ -75,6 +75,41 @@ impl Version {
     /// Immutable URL: these bytes for ever.
     async fn url(&self, ctx: &Context<'_>) -> Url {
         Url(versions::url(ctx.app(), &self.0))
+    }
+
+    /// A URL that works without a role until it expires; for private assets, drafts and previews. Only for GET
+    /// and HEAD; once it is over, or changed in any way, it answers 403.
+    async fn signed_url(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How long it works: 1 to 604800 seconds (a week).", default = 300)]
+        expires_in_seconds: i32,
+        #[graphql(
+            desc = "Shown in the browser, or offered to be saved.",
+            default_with = "ContentDisposition::Inline"
+        )]
+        disposition: ContentDisposition,
+    ) -> Result<SignedUrl> {
+        let signed = versions::signed_url(
+            ctx.app(),
+            ctx.actor(),
+            &self.0,
+            expires_in_seconds.into(),
+            disposition.into(),
+        )?;
+        Ok(SignedUrl { url: Url(signed.url), expires_at: DateTime(signed.expires_at) })
+    }
+
+    /// The content as text: null when the type is not textual, it is not valid UTF-8, or it exceeds maxBytes. All
+    /// texts of one request together have at most 16 MiB.
+    async fn text(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "0 to 16777216.", default = 1_048_576)] max_bytes: i32,
+    ) -> Result<Option<String>> {
+        let max =
+            u64::try_from(max_bytes).map_err(|_| Error::bad_input("maxBytes", "must not be negative"))?;
+        Ok(versions::read_text(ctx.app(), &self.0, max, ctx.texts()).await?)
     }
 
     /// The version that it has its bytes from, when it was restored.
@@ -142,6 +177,25 @@ pub enum VersionState {
     Published,
     /// Was published, or set aside.
     Archived,
+}
+
+/// What a browser does with a file.
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "versions::Disposition")]
+pub enum ContentDisposition {
+    /// Shows it.
+    Inline,
+    /// Offers to save it.
+    Attachment,
+}
+
+/// A URL that works for whoever has it, until it expires.
+#[derive(SimpleObject)]
+pub struct SignedUrl {
+    /// Absolute.
+    url: Url,
+    /// It answers 403 from then on.
+    expires_at: DateTime,
 }
 
 /// How versions are sorted.
@@ -255,6 +309,43 @@ pub struct UpdateVersionPayload {
     changes: List<Change>,
 }
 
+fn target(id: &ID, if_revision: Option<i32>) -> Parsed<versions::Target> {
+    Ok(versions::Target { id: parse_id(id, "input.versionId")?, if_revision: if_revision.map(i64::from) })
+}
+
+impl PublishVersionInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<versions::Target> {
+        target(&self.version_id, self.if_revision)
+    }
+}
+
+impl ArchiveVersionInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<versions::Target> {
+        target(&self.version_id, self.if_revision)
+    }
+}
+
+impl RestoreVersionInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<versions::Restoration> {
+        Ok(versions::Restoration { target: target(&self.version_id, self.if_revision)?, label: self.label })
+    }
+}
+
+impl UpdateVersionInput {
+    /// What the domain takes.
+    pub fn parse(self) -> Parsed<versions::Relabelling> {
+        let label = match self.label {
+            MaybeUndefined::Undefined => versions::Label::Keep,
+            MaybeUndefined::Null => versions::Label::Clear,
+            MaybeUndefined::Value(label) => versions::Label::Set(label),
+        };
+        Ok(versions::Relabelling { target: target(&self.version_id, self.if_revision)?, label })
+    }
+}
+
 /// Queries about versions.
 #[derive(Default)]
 pub struct VersionQuery;
@@ -284,8 +375,7 @@ impl VersionMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to publish.")] input: PublishVersionInput,
     ) -> Result<PublishVersionPayload> {
-        let id = parse_id(&input.version_id, "input.versionId")?;
-        let done = versions::publish(ctx.app(), ctx.actor(), id, input.if_revision.map(i64::from)).await?;
+        let done = versions::publish(ctx.app(), ctx.actor(), input.parse()?).await?;
         let versions::Outcome { version, asset } = done.value;
         let changes = Change::list(done.changes);
         Ok(PublishVersionPayload { version: version.into(), asset: asset.into(), changes })
@@ -297,8 +387,7 @@ impl VersionMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to set aside.")] input: ArchiveVersionInput,
     ) -> Result<ArchiveVersionPayload> {
-        let id = parse_id(&input.version_id, "input.versionId")?;
-        let done = versions::archive(ctx.app(), ctx.actor(), id, input.if_revision.map(i64::from)).await?;
+        let done = versions::archive(ctx.app(), ctx.actor(), input.parse()?).await?;
         let versions::Outcome { version, asset } = done.value;
         let changes = Change::list(done.changes);
         Ok(ArchiveVersionPayload { version: version.into(), asset: asset.into(), changes })
@@ -310,9 +399,7 @@ impl VersionMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to restore.")] input: RestoreVersionInput,
     ) -> Result<RestoreVersionPayload> {
-        let id = parse_id(&input.version_id, "input.versionId")?;
-        let if_revision = input.if_revision.map(i64::from);
-        let done = versions::restore(ctx.app(), ctx.actor(), id, input.label, if_revision).await?;
+        let done = versions::restore(ctx.app(), ctx.actor(), input.parse()?).await?;
         let versions::Restored { outcome: versions::Outcome { version, asset }, from } = done.value;
         Ok(RestoreVersionPayload {
             version: version.into(),
@@ -328,14 +415,7 @@ impl VersionMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What to update.")] input: UpdateVersionInput,
     ) -> Result<UpdateVersionPayload> {
-        let id = parse_id(&input.version_id, "input.versionId")?;
-        let if_revision = input.if_revision.map(i64::from);
-        let label = match input.label {
-            MaybeUndefined::Undefined => versions::Label::Keep,
-            MaybeUndefined::Null => versions::Label::Clear,
-            MaybeUndefined::Value(label) => versions::Label::Set(label),
-        };
-        let done = versions::relabel(ctx.app(), ctx.actor(), id, label, if_revision).await?;
+        let done = versions::relabel(ctx.app(), ctx.actor(), input.parse()?).await?;
         Ok(UpdateVersionPayload { version: done.value.version.into(), changes: Change::list(done.changes) })
     }
 }

@@ -10,9 +10,9 @@ use crate::domain::actor;
 pub struct Actor {
     /// Stable name of the actor among those of its kind. Not a node: it cannot be fetched.
     #[graphql(name = "id")]
-    id: String,
+    pub id: String,
     /// What people call it.
-    name: Option<String>,
+    pub name: Option<String>,
     /// What kind of actor it is.
     kind: ActorKind,
 }

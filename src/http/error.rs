@@ -41,7 +41,10 @@ const fn status(error: &Error) -> StatusCode {
     match error {
         Error::BadInput { .. } => StatusCode::BAD_REQUEST,
         Error::NotFound(_) => StatusCode::NOT_FOUND,
-        Error::AlreadyExists(_) | Error::RevisionConflict { .. } => StatusCode::CONFLICT,
+        Error::AlreadyExists(_) | Error::RevisionConflict { .. } | Error::FileInUse(_) => {
+            StatusCode::CONFLICT
+        }
+        Error::InOperation { error, .. } => status(error),
         Error::Upload { reason, .. } => match reason {
             UploadError::Incomplete => StatusCode::BAD_REQUEST,
             UploadError::Expired | UploadError::Cancelled => StatusCode::GONE,
@@ -52,7 +55,7 @@ const fn status(error: &Error) -> StatusCode {
         Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
         Error::Forbidden(_) => StatusCode::FORBIDDEN,
         Error::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-        Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Unavailable { .. } | Error::BytesMoved => StatusCode::SERVICE_UNAVAILABLE,
         Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

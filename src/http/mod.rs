@@ -2,6 +2,7 @@
 
 mod assets;
 mod auth;
+mod bytes;
 mod error;
 mod graphql;
 mod health;
@@ -68,9 +69,11 @@ pub fn router(server: Server) -> Router {
     let bytes = Router::new()
         .route("/assets/{*path}", get(assets::stable).options(assets::preflight))
         .route("/v/{id}/{filename}", get(assets::version).options(assets::preflight))
-        .method_not_allowed_fallback(error::no_method);
+        .route("/storage/{id}", get(assets::stored).options(assets::preflight))
+        .method_not_allowed_fallback(assets::no_method);
     let uploads = Router::new()
-        .route("/uploads/{id}", put(uploads::receive))
+        .route("/uploads/{id}", put(uploads::receive).post(uploads::receive))
+        .route("/uploads/{id}/parts/{number}", put(uploads::receive_part))
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::disable())
         .layer(signed_writes());
@@ -103,7 +106,7 @@ fn span<B>(request: &Request<B>) -> tracing::Span {
 fn signed_writes() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::PUT])
+        .allow_methods([Method::PUT, Method::POST])
         .allow_headers(Any)
         .expose_headers([header::ETAG])
 }

@@ -1,13 +1,17 @@
-//! Takes the bytes of an upload on the local backend.
+//! Takes the bytes of uploads on the local backend.
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use entity::UploadIntentId;
+use futures_util::Stream;
 use serde::Deserialize;
 use serde_json::json;
 use tokio_stream::StreamExt as _;
@@ -15,7 +19,7 @@ use tokio_stream::StreamExt as _;
 use super::Server;
 use super::error::HttpError;
 use crate::domain::error::Error;
-use crate::domain::upload;
+use crate::domain::upload::{self, Declared, Received};
 
 /// Longest pause between two pieces of a body.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -27,39 +31,96 @@ pub struct Signed {
     signature: String,
 }
 
-/// `PUT /uploads/{id}?signature=…`: the body is the whole file.
+/// `PUT` or `POST /uploads/{id}?signature=…`: the body is the whole file. An upload is sent by PUT, and can then
+/// be finished; a file without an asset by POST, and is answered with its `storageId`.
 pub async fn receive(
     State(server): State<Server>,
+    method: Method,
     Path(id): Path<String>,
     Query(Signed { signature }): Query<Signed>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
+    check_whole(&headers)?;
+    let id = parse_id(&id)?;
+    let declared = declared(&headers)?;
+    let way = if method == Method::POST { upload::Way::File } else { upload::Way::Upload };
+    match upload::receive(server.app(), id, way, &signature, declared, pieces(body)).await? {
+        Received::Upload(intent) => {
+            let body = json!({
+                "status": "RECEIVED",
+                "size": intent.received_bytes,
+                "sha256": intent.sha256,
+                "contentType": intent.content_type,
+            });
+            Ok(answer(&body, intent.sha256.as_deref()))
+        }
+        Received::File(file) => Ok(answer(&json!({ "storageId": file.id.to_string() }), Some(&file.sha256))),
+    }
+}
+
+/// `PUT /uploads/{id}/parts/{number}?signature=…`: the body is one part. Its `ETag` may be handed to finishUpload.
+pub async fn receive_part(
+    State(server): State<Server>,
+    Path((id, number)): Path<(String, String)>,
+    Query(Signed { signature }): Query<Signed>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, HttpError> {
+    check_whole(&headers)?;
+    let (id, declared) = (parse_id(&id)?, declared(&headers)?);
+    let number = number.parse().map_err(|_| Error::NotFound(format!("{id} has no part {number}")))?;
+    let sha256 = upload::receive_part(server.app(), id, number, &signature, declared, pieces(body)).await?;
+    Ok(answer(&json!({ "number": number, "sha256": sha256 }), Some(&sha256)))
+}
+
+fn check_whole(headers: &HeaderMap) -> Result<(), Error> {
     for header in [header::CONTENT_RANGE, header::CONTENT_ENCODING] {
         if headers.contains_key(&header) {
-            let message = "is not taken: the body has to be the whole file, as it is";
-            return Err(Error::bad_input(header.as_str(), message).into());
+            let message = "is not taken: the body has to be all of it, as it is";
+            return Err(Error::bad_input(header.as_str(), message));
         }
     }
-    let not_found = |_| Error::NotFound(format!("there is no upload {id}"));
-    let id: UploadIntentId = id.parse().map_err(not_found)?;
+    Ok(())
+}
+
+fn parse_id(id: &str) -> Result<UploadIntentId, Error> {
+    id.parse().map_err(|_| Error::NotFound(format!("there is no upload {id}")))
+}
+
+fn pieces(body: Body) -> impl Stream<Item = Result<Bytes, String>> + Unpin {
     let pieces = body.into_data_stream().timeout(MAX_PAUSE).map(|piece| match piece {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("it paused for too long".to_owned()),
     });
-    let intent = upload::receive(server.app(), id, &signature, Box::pin(pieces.fuse())).await?;
-    let body = Json(json!({
-        "status": "RECEIVED",
-        "size": intent.received_bytes,
-        "sha256": intent.sha256,
-        "contentType": intent.content_type,
-    }));
-    let mut response = (StatusCode::OK, body).into_response();
-    let etag = intent.sha256.map(|sha256| HeaderValue::from_str(&format!("\"{sha256}\"")));
-    if let Some(Ok(etag)) = etag {
+    Box::pin(pieces.fuse())
+}
+
+/// What the headers say of the body: its type, and its digest (RFC 9530, or the older RFC 3230).
+fn declared(headers: &HeaderMap) -> Result<Declared, Error> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let mut sha256 = None;
+    for name in ["digest", "content-digest", "repr-digest"] {
+        for part in text(name).unwrap_or_default().split(',') {
+            let Some((algorithm, digest)) = part.trim().split_once('=') else { continue };
+            if !algorithm.eq_ignore_ascii_case("sha-256") {
+                continue;
+            }
+            let bytes = STANDARD.decode(digest.trim_matches(':')).ok().filter(|bytes| bytes.len() == 32);
+            let bytes =
+                bytes.ok_or_else(|| Error::bad_input(name, "has to be sha-256= and 32 bytes in base64"))?;
+            sha256 = Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+    }
+    Ok(Declared { content_type: text("content-type").map(ToOwned::to_owned), sha256 })
+}
+
+fn answer(body: &serde_json::Value, sha256: Option<&str>) -> Response {
+    let mut response = (StatusCode::OK, Json(body)).into_response();
+    if let Some(Ok(etag)) = sha256.map(|sha256| HeaderValue::from_str(&format!("\"{sha256}\""))) {
         response.headers_mut().insert(header::ETAG, etag);
     }
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }

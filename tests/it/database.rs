@@ -39,6 +39,34 @@ async fn the_database_refuses_what_must_never_be() {
 }
 
 #[tokio::test]
+async fn a_library_of_the_first_tables_comes_up_whole() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a/photo", "label": "first" }), HOPPER).await;
+    server.upload(json!({ "path": "a/photo" }), ROCKET).await;
+    server.upload(json!({ "path": "a/same" }), HOPPER).await;
+    server.upload(json!({ "path": "gone" }), HOPPER).await;
+    server
+        .gql("mutation { deleteAsset(input: { asset: { path: \"gone\" } }) { deletedVersions } }", json!({}))
+        .await;
+    let query = "{ assets { nodes { id path publishedVersion { id number sha256 } } } root { folders { nodes { path } } } }";
+    let before = server.gql(query, json!({})).await;
+    let database = server.app.database().write();
+    // Back to the tables of the first release, and up again.
+    Migrator::down(database, Some(3)).await.expect("down");
+    Migrator::up(database, None).await.expect("up");
+    let server = server.restart().await;
+    vellum::domain::search::fill(&server.app).await.expect("indexed");
+    assert_eq!(server.gql(query, json!({})).await, before, "but for the trash, which there was none of");
+    assert_eq!(server.get("/assets/a/photo", &[]).await.bytes().await.expect("bytes"), ROCKET);
+    assert_eq!(server.get("/assets/a/same", &[]).await.bytes().await.expect("bytes"), HOPPER);
+    let found = server.gql("{ assets(filter: { search: \"PHOT\" }) { nodes { path } } }", json!({})).await;
+    assert_eq!(found["assets"]["nodes"], json!([{ "path": "a/photo" }]));
+    server.upload(json!({ "path": "a/third" }), HOPPER).await;
+    vellum::domain::gc::collect(&server.app).await.expect("collected");
+    assert_eq!(server.stored("blobs").len(), 2, "the same bytes are kept once");
+}
+
+#[tokio::test]
 async fn the_tables_go_down_and_up_again() {
     let server = TestServer::start().await;
     server.upload(json!({ "path": "a/photo" }), HOPPER).await;

@@ -2,10 +2,13 @@
 
 mod access;
 mod cli;
+mod crash;
 mod database;
+mod disk;
 mod feed;
 mod graphql;
 mod http;
+mod model;
 mod schema;
 mod story;
 mod support;

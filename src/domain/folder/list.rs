@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use entity::{FolderId, folder};
+use entity::{DeletionId, FolderId, folder};
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, IntoSimpleExpr as _, QueryFilter as _, QuerySelect as _,
     QueryTrait as _,
@@ -24,11 +24,20 @@ pub enum FolderOrder {
     UpdatedAt,
 }
 
+/// The folders in a folder. Those in one that is in the trash are those that went with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Inside {
+    /// The folder that they lie in.
+    pub parent: FolderId,
+    /// The deletion that took it.
+    pub deletion: Option<DeletionId>,
+}
+
 /// One page of the folders in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Listing {
     /// The folder that they lie in.
-    pub parent: FolderId,
+    pub inside: Inside,
     /// Which of them.
     pub page: Page,
     /// What they are sorted by.
@@ -52,7 +61,7 @@ pub async fn by_ids(app: &App, ids: &[FolderId]) -> Result<HashMap<FolderId, fol
 /// # Errors
 /// What the database says.
 pub async fn by_paths(app: &App, paths: &[String]) -> Result<HashMap<String, folder::Model>> {
-    let rows = folder::Entity::find().filter(folder::Column::Path.is_in(paths)).all(app.read()).await?;
+    let rows = super::live().filter(folder::Column::Path.is_in(paths)).all(app.read()).await?;
     Ok(rows.into_iter().map(|row| (row.path.clone(), row)).collect())
 }
 
@@ -62,7 +71,7 @@ pub async fn by_paths(app: &App, paths: &[String]) -> Result<HashMap<String, fol
 /// What the database says.
 pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Slice<folder::Model>>> {
     let source = |listing: &Listing| Source {
-        rows: folder::Entity::find().filter(folder::Column::ParentId.eq(listing.parent)).into_query(),
+        rows: listing.inside.select().into_query(),
         page: listing.page.clone(),
         key: listing.order.column().into_simple_expr(),
         direction: listing.direction,
@@ -80,17 +89,37 @@ pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Sl
 ///
 /// # Errors
 /// What the database says.
-pub async fn counts(app: &App, parents: &[FolderId]) -> Result<HashMap<FolderId, i64>> {
-    let rows: Vec<(FolderId, i64)> = folder::Entity::find()
+pub async fn counts(app: &App, places: &[Inside]) -> Result<HashMap<Inside, i64>> {
+    let rows: Vec<(FolderId, Option<DeletionId>, i64)> = folder::Entity::find()
         .select_only()
         .column(folder::Column::ParentId)
+        .column(folder::Column::DeletionId)
         .expr(folder::Column::Id.count())
-        .filter(folder::Column::ParentId.is_in(parents.iter().copied()))
+        .filter(folder::Column::ParentId.is_in(places.iter().map(|place| place.parent)))
         .group_by(folder::Column::ParentId)
+        .group_by(folder::Column::DeletionId)
         .into_tuple()
         .all(app.read())
         .await?;
-    Ok(rows.into_iter().collect())
+    let counted = rows.into_iter().map(|(parent, deletion, count)| (Inside { parent, deletion }, count));
+    // What went to the trash by another deletion is counted for nobody.
+    Ok(counted.filter(|(place, _)| places.contains(place)).collect())
+}
+
+impl Inside {
+    /// What lies in `folder`.
+    #[must_use]
+    pub const fn of(folder: &folder::Model) -> Self {
+        Self { parent: folder.id, deletion: folder.deletion_id }
+    }
+
+    fn select(&self) -> sea_orm::Select<folder::Entity> {
+        let inside = folder::Entity::find().filter(folder::Column::ParentId.eq(self.parent));
+        match self.deletion {
+            Some(deletion) => inside.filter(folder::Column::DeletionId.eq(deletion)),
+            None => inside.filter(folder::Column::DeletionId.is_null()),
+        }
+    }
 }
 
 impl FolderOrder {

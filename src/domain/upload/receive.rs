@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use entity::UploadIntentId;
+use entity::stored_file as file_row;
 use entity::upload_intent::{self, RejectionCode, Status};
 use futures_util::Stream;
 use sea_orm::{ActiveModelTrait as _, ActiveValue::Set, IntoActiveModel as _};
@@ -15,9 +16,37 @@ use crate::domain::actor::Actor;
 use crate::domain::commit;
 use crate::domain::content_type::{self, Verdict};
 use crate::domain::error::{Error, Result, UploadError};
+use crate::domain::stored_file;
 
 /// Longest wait for a place among those that are received.
 const PERMIT_WAIT: Duration = Duration::from_secs(30);
+
+/// What the sender says of the bytes along with them.
+#[derive(Debug, Clone, Default)]
+pub struct Declared {
+    /// Media type; counts for files without an asset, since an intent has its own.
+    pub content_type: Option<String>,
+    /// SHA-256 in lower-case hex.
+    pub sha256: Option<String>,
+}
+
+/// What a request says that its bytes are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// An upload, which is finished by itself.
+    Upload,
+    /// A file without an asset.
+    File,
+}
+
+/// What bytes became that were received.
+#[derive(Debug, Clone)]
+pub enum Received {
+    /// An upload that can be finished.
+    Upload(Box<upload_intent::Model>),
+    /// A stored file.
+    File(Box<file_row::Model>),
+}
 
 /// Takes the bytes of an intent. Whoever holds the signed URL may send them, for whoever started the upload.
 ///
@@ -28,42 +57,34 @@ const PERMIT_WAIT: Duration = Duration::from_secs(30);
 pub async fn receive<E: std::fmt::Display>(
     app: &App,
     id: UploadIntentId,
+    way: Way,
     signature: &str,
+    declared: Declared,
     body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
-) -> Result<upload_intent::Model> {
-    if !app.signer().verify(SIGNATURE, &id.to_string(), signature) {
-        return Err(Error::Forbidden(
-            "the signature does not fit: send exactly the URL that was given".to_owned(),
-        ));
+) -> Result<Received> {
+    let mut intent = open(app, id, SIGNATURE, &id.to_string(), signature).await?;
+    if (way == Way::File) != intent.path.is_none() {
+        let message = "this URL takes another method: send exactly the request that was given";
+        return Err(Error::Forbidden(message.to_owned()));
     }
-    let intent = load(app.read(), id).await?;
-    let intent = as_of_now(intent, app.clock().now());
-    check_waits_for_bytes(&intent)?;
-    let permit = tokio::time::timeout(PERMIT_WAIT, app.uploads().acquire()).await;
-    let busy = |_| Error::RateLimited("too many uploads at the same time; try again".to_owned());
-    let permit = permit.map_err(busy)?.map_err(Error::internal)?;
+    if intent.path.is_none() {
+        intent.declared_content_type = declared.content_type.filter(|text| content_type::is_valid(text));
+    }
+    if intent.part_size_bytes.is_some() {
+        return Err(Error::bad_input("body", "comes in parts: send each to its own URL"));
+    }
+    let limit = intent.declared_size_bytes.unwrap_or(max_single(app)).unsigned_abs();
     let key = StagingKey { intent: id, attempt: app.clock().new_id() };
-    let limit = intent.declared_size_bytes.unwrap_or(app.config().max_upload_bytes).unsigned_abs();
-    let left = intent.expires_at.0 - app.clock().now().0;
-    let staging = app.store().stage(&key, body, limit);
-    // A sender that takes longer than the intent lives keeps a place that others need.
-    let staged = tokio::time::timeout(Duration::from_millis(left.unsigned_abs()), staging).await;
-    let Ok(staged) = staged else {
-        return Err(Error::upload(UploadError::Expired, "the upload expired before all bytes came"));
-    };
-    let verdict = match staged {
-        Ok(staged) => compare(&intent, staged),
-        Err(StageError::TooLong) => Err(Rejection {
+    let verdict = match stage(app, &intent, &key, body, limit).await? {
+        Some(staged) => {
+            check_digest(app, &key, declared.sha256.as_deref(), &staged).await?;
+            compare(&intent, staged)
+        }
+        None => Err(Rejection {
             code: RejectionCode::SizeMismatch,
             message: format!("more than {limit} bytes came"),
         }),
-        Err(StageError::Body(error)) => {
-            let message = format!("the body broke off ({error}); send it again");
-            return Err(Error::upload(UploadError::Incomplete, message));
-        }
-        Err(StageError::Store(error)) => return Err(Error::storage(error)),
     };
-    drop(permit);
     let outcome = settle(app, &intent, key, verdict).await;
     if !matches!(&outcome, Ok(intent) if intent.status == Status::Received) {
         discard_staged(app, &key).await;
@@ -72,23 +93,98 @@ pub async fn receive<E: std::fmt::Display>(
     app.announce(intent.id);
     match rejection(&intent) {
         Some(error) => Err(error),
-        None => Ok(intent),
+        None if intent.path.is_none() => {
+            Ok(Received::File(Box::new(stored_file::finish(app, &intent).await?)))
+        }
+        None => Ok(Received::Upload(Box::new(intent))),
     }
 }
 
+/// Longest body of a single request, in bytes.
+const MAX_SINGLE: i64 = 5 * 1024 * 1024 * 1024;
+
+fn max_single(app: &App) -> i64 {
+    app.config().max_upload_bytes.min(MAX_SINGLE)
+}
+
+/// The intent that a signed URL is for, if it waits for bytes.
+pub(super) async fn open(
+    app: &App,
+    id: UploadIntentId,
+    purpose: &str,
+    subject: &str,
+    signature: &str,
+) -> Result<upload_intent::Model> {
+    if !app.signer().verify(purpose, subject, signature) {
+        return Err(Error::Forbidden(
+            "the signature does not fit: send exactly the URL that was given".to_owned(),
+        ));
+    }
+    let intent = as_of_now(load(app.read(), id).await?, app.clock().now());
+    check_waits_for_bytes(&intent)?;
+    Ok(intent)
+}
+
+/// Writes a body to the staging area; none when it is longer than `limit`.
+pub(super) async fn stage<E: std::fmt::Display>(
+    app: &App,
+    intent: &upload_intent::Model,
+    key: &StagingKey,
+    body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+    limit: u64,
+) -> Result<Option<Staged>> {
+    let permit = tokio::time::timeout(PERMIT_WAIT, app.uploads().acquire()).await;
+    let busy = |_| Error::RateLimited("too many uploads at the same time; try again".to_owned());
+    let _permit = permit.map_err(busy)?.map_err(Error::internal)?;
+    let left = intent.expires_at.0 - app.clock().now().0;
+    let staging = app.store().stage(key, body, limit);
+    // A sender that takes longer than the intent lives keeps a place that others need.
+    let staged = tokio::time::timeout(Duration::from_millis(left.unsigned_abs()), staging).await;
+    match staged {
+        Ok(Ok(staged)) => Ok(Some(staged)),
+        Ok(Err(StageError::TooLong)) => Ok(None),
+        Ok(Err(StageError::Body(error))) => {
+            let message = format!("the body broke off ({error}); send it again");
+            Err(Error::upload(UploadError::Incomplete, message))
+        }
+        Ok(Err(StageError::Store(error))) => Err(Error::storage(error)),
+        Err(_) => Err(Error::upload(UploadError::Expired, "the upload expired before all bytes came")),
+    }
+}
+
+/// Compares bytes with the digest that came along. One that differs tells of a broken transfer: nothing is kept
+/// of it, and the upload waits on.
+pub(super) async fn check_digest(
+    app: &App,
+    key: &StagingKey,
+    declared: Option<&str>,
+    staged: &Staged,
+) -> Result<()> {
+    let Some(declared) = declared.filter(|declared| *declared != staged.sha256) else {
+        return Ok(());
+    };
+    discard_staged(app, key).await;
+    let message =
+        format!("the digest sent along is {declared}, the bytes have {}; send them again", staged.sha256);
+    Err(Error::upload(UploadError::Rejected(RejectionCode::ChecksumMismatch), message))
+}
+
 /// Bytes that are not what was declared.
-struct Rejection {
+pub(super) struct Rejection {
     code: RejectionCode,
     message: String,
 }
 
 /// What was found of bytes that fit.
-struct Accepted {
+pub(super) struct Accepted {
     staged: Staged,
     content_type: String,
 }
 
-fn compare(intent: &upload_intent::Model, staged: Staged) -> std::result::Result<Accepted, Rejection> {
+pub(super) fn compare(
+    intent: &upload_intent::Model,
+    staged: Staged,
+) -> std::result::Result<Accepted, Rejection> {
     let refuse = |code, message| Err(Rejection { code, message });
     if let Some(declared) = intent.declared_size_bytes
         && declared.unsigned_abs() != staged.size
@@ -115,7 +211,7 @@ fn compare(intent: &upload_intent::Model, staged: Staged) -> std::result::Result
 }
 
 /// Lets the intent know what came, unless it is over or has other bytes meanwhile.
-async fn settle(
+pub(super) async fn settle(
     app: &App,
     intent: &upload_intent::Model,
     key: StagingKey,

@@ -1,9 +1,7 @@
 //! Ending what nobody finished, and removing what it and crashes left.
 
-use std::time::Duration;
-
-use entity::UploadIntentId;
 use entity::upload_intent::{self, Status};
+use entity::{BlobId, UploadIntentId};
 use sea_orm::{
     ActiveEnum as _, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
@@ -54,18 +52,6 @@ pub async fn sweep(app: &App) -> Result<usize> {
     Ok(ids.len())
 }
 
-/// Sweeps until the library closes.
-pub async fn sweep_forever(app: App) {
-    let mut interval = tokio::time::interval(Duration::from_secs(30));
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        interval.tick().await;
-        if let Err(error) = sweep(&app).await {
-            tracing::error!(%error, cause = ?error.cause(), "cannot sweep uploads; trying again");
-        }
-    }
-}
-
 async fn expire(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
     commit(app, &Actor::system(), move |edit| {
         Box::pin(async move {
@@ -89,6 +75,7 @@ async fn expire(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
 async fn mark_swept(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
     commit(app, &Actor::system(), move |edit| {
         Box::pin(async move {
+            super::parts::forget(edit, ids.clone()).await?;
             upload_intent::Entity::update_many()
                 .col_expr(upload_intent::Column::SweptAt, sea_orm::sea_query::Expr::value(edit.now()))
                 .filter(upload_intent::Column::Id.is_in(ids))
@@ -141,7 +128,7 @@ async fn remove_unfinished(app: &App, intent: &upload_intent::Model) -> Result<R
         return Ok(Remains::StillOpen);
     }
     if intent.status != Status::Finished {
-        app.store().remove(&BlobKey::new(intent.stored_file_id)).await.map_err(Error::storage)?;
+        app.store().remove(&BlobKey::new(BlobId(intent.stored_file_id.0))).await.map_err(Error::storage)?;
     }
     Ok(Remains::None)
 }

@@ -106,7 +106,9 @@ async fn moving_and_renaming_change_the_path_alone() {
     assert_eq!(renamed["changes"], json!([{ "type": "ASSET_RENAME", "oldPath": "b/c/photo" }]));
     assert_eq!(server.get("/assets/b/c/picture", &[]).await.bytes().await.expect("bytes"), HOPPER);
     assert_eq!(server.get(text(&done["version"]["url"]), &[]).await.status(), 200, "version URLs stay");
-    assert_eq!(server.get("/assets/a/photo", &[]).await.status(), 404);
+    let old = server.get("/assets/a/photo", &[]).await;
+    assert_eq!(old.status(), 308, "the old path leads on");
+    assert_eq!(old.headers()["location"], server.url("/assets/b/c/picture"));
     let again = server.gql(RENAME, json!({ "from": "b/c/picture", "name": "picture" })).await;
     assert_eq!(again["renameAsset"]["changes"], json!([]));
     create(&server, "b/taken").await;
@@ -195,4 +197,28 @@ async fn a_watched_folder_tells_of_itself_and_of_what_is_right_in_it() {
         socket.event().await["folder"]["assets"]["nodes"],
         json!([{ "name": "one" }, { "name": "x" }])
     );
+}
+
+#[tokio::test]
+async fn a_move_or_rename_by_path_that_is_sent_again_answers_the_same() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a/photo" }), HOPPER).await;
+    let folder = "mutation { moveFolder(input: { folder: { path: \"b\" }, toPath: \"c/d\" }) { folder { path } oldPath changes { type } } }";
+    let count = |done: &Value| done["changes"].as_array().expect("changes").len();
+    let variables = json!({ "from": "a/photo", "to": { "path": "b" } });
+    let first = server.gql(MOVE, variables.clone()).await["moveAsset"].take();
+    let again = server.gql(MOVE, variables).await["moveAsset"].take();
+    assert_eq!((&again["asset"], &again["oldPath"], count(&again)), (&first["asset"], &first["oldPath"], 0));
+    let variables = json!({ "from": "b/photo", "name": "picture" });
+    let first = server.gql(RENAME, variables.clone()).await["renameAsset"].take();
+    let again = server.gql(RENAME, variables).await["renameAsset"].take();
+    assert_eq!((&again["asset"], &again["oldPath"], count(&again)), (&first["asset"], &first["oldPath"], 0));
+    let first = server.gql(folder, json!({})).await["moveFolder"].take();
+    let again = server.gql(folder, json!({})).await["moveFolder"].take();
+    assert_eq!(
+        (&again["folder"], &again["oldPath"], count(&again)),
+        (&first["folder"], &first["oldPath"], 0)
+    );
+    let unrelated = json!({ "from": "never", "to": { "path": "c/d" } });
+    server.refuses(MOVE, unrelated, "NOT_FOUND", None).await;
 }

@@ -146,7 +146,7 @@ async fn a_tampered_url_is_refused() {
         assert_eq!(response.status(), 403);
     }
     let wrong_method = server.send(reqwest::Method::POST, &url, &[], HOPPER).await;
-    assert_eq!(wrong_method.status(), 405);
+    assert_eq!(wrong_method.status(), 403);
     assert_eq!(status(&server, &intent).await["status"], "CREATED");
 }
 
@@ -295,4 +295,134 @@ async fn a_watched_upload_tells_each_step_and_ends() {
     assert_eq!(socket.next().await["type"], "complete");
     socket.subscribe("2", watch, json!({ "id": "upload_01jd3sya5hfrvvr4b2xgn3fcke" })).await;
     assert_eq!(socket.next().await["payload"][0]["extensions"]["code"], "NOT_FOUND");
+}
+
+const PARTS: &str = "query($id: ID!) { uploadIntent(id: $id) { status receivedBytes target { url }
+    parts { number offset size received target { method url } } } }";
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test]
+async fn a_large_file_comes_in_parts_in_any_order_and_again() {
+    let server = TestServer::start().await;
+    let whole: Vec<u8> = (0..12 * MIB + 7).map(|at| u8::try_from(at % 251).expect("small")).collect();
+    let input = json!({ "path": "big", "size": whole.len(), "partSize": 5 * MIB, "sha256": sha256(&whole) });
+    let intent = server.start_upload(input).await;
+    let id = json!({ "id": intent["id"] });
+    assert!(intent["target"].is_null(), "it is sent in parts");
+    let state = server.gql(PARTS, id.clone()).await["uploadIntent"].take();
+    let parts = state["parts"].as_array().expect("parts").clone();
+    let sizes: Vec<u64> = parts.iter().map(|part| part["size"].as_u64().expect("a size")).collect();
+    assert_eq!(sizes, [5 * MIB as u64, 5 * MIB as u64, 2 * MIB as u64 + 7]);
+    let slice = |part: &Value| {
+        let offset = usize::try_from(part["offset"].as_u64().expect("an offset")).expect("small");
+        let size = usize::try_from(part["size"].as_u64().expect("a size")).expect("small");
+        &whole[offset..offset + size]
+    };
+    let url = |part: &Value| text(&part["target"]["url"]).to_owned();
+    assert_eq!(server.send(reqwest::Method::PUT, &url(&parts[0]), &[], b"short").await.status(), 422);
+    assert_eq!(
+        server.send(reqwest::Method::PUT, &url(&parts[2]), &[], slice(&parts[0])).await.status(),
+        422,
+        "too long"
+    );
+    let wrong = url(&parts[0]).replace("/parts/1", "/parts/2");
+    assert_eq!(server.send(reqwest::Method::PUT, &wrong, &[], slice(&parts[1])).await.status(), 403);
+    let mut etags = vec![String::new(); 3];
+    for index in [2, 0, 2] {
+        let response =
+            server.send(reqwest::Method::PUT, &url(&parts[index]), &[], slice(&parts[index])).await;
+        assert_eq!(response.status(), 200);
+        response.headers()["etag"].to_str().expect("a text").clone_into(&mut etags[index]);
+    }
+    let state = server.gql(PARTS, id.clone()).await["uploadIntent"].take();
+    let received: Vec<bool> =
+        state["parts"].as_array().expect("parts").iter().map(|part| part["received"] == true).collect();
+    assert_eq!((received, &state["receivedBytes"]), (vec![true, false, true], &json!(7 * MIB + 7)));
+    let finish = "mutation($id: ID!, $parts: [FinishedPartInput!]) { finishUpload(input: { intentId: $id, parts: $parts }) {
+        version { number size sha256 } } }";
+    let error = server.refuses(finish, id.clone(), "UPLOAD_INCOMPLETE", None).await;
+    assert!(text(&error["message"]).contains('2'), "{error}");
+    let response = server.send(reqwest::Method::PUT, &url(&parts[1]), &[], slice(&parts[1])).await;
+    response.headers()["etag"].to_str().expect("a text").clone_into(&mut etags[1]);
+    let wrong = json!({ "id": intent["id"], "parts": [{ "number": 1, "etag": etags[1] }] });
+    server.refuses(finish, wrong, "BAD_USER_INPUT", Some("input.parts")).await;
+    let parts: Vec<_> =
+        etags.iter().zip(1..).map(|(etag, number)| json!({ "number": number, "etag": etag })).collect();
+    let right = json!({ "id": intent["id"], "parts": parts });
+    for _ in 0..2 {
+        let done = server.gql(finish, right.clone()).await;
+        let version = &done["finishUpload"]["version"];
+        assert_eq!(*version, json!({ "number": 1, "size": whole.len(), "sha256": sha256(&whole) }));
+    }
+    assert_eq!(server.get("/assets/big", &[]).await.bytes().await.expect("bytes"), whole);
+    assert!(server.stored("staging").iter().all(|name| name == ".probe"), "{:?}", server.stored("staging"));
+}
+
+#[tokio::test]
+async fn parts_that_make_another_file_are_rejected_and_leave_nothing() {
+    let server = TestServer::start().await;
+    for (input, field) in [
+        (json!({ "path": "x", "partSize": 5 * MIB }), "input.partSize"),
+        (json!({ "path": "x", "size": 10, "partSize": 1024 }), "input.partSize"),
+    ] {
+        let start = "mutation($input: StartUploadInput!) { startUpload(input: $input) { intent { id } } }";
+        server.refuses(start, json!({ "input": input }), "BAD_USER_INPUT", Some(field)).await;
+    }
+    let bytes = vec![7; 6 * MIB];
+    let input = json!({ "path": "big", "size": bytes.len(), "partSize": 5 * MIB, "sha256": sha256(HOPPER) });
+    let intent = server.start_upload(input).await;
+    let state = server.gql(PARTS, json!({ "id": intent["id"] })).await["uploadIntent"].take();
+    for (part, slice) in state["parts"].as_array().expect("parts").iter().zip(bytes.chunks(5 * MIB)) {
+        let url = text(&part["target"]["url"]);
+        assert_eq!(server.send(reqwest::Method::PUT, url, &[], slice).await.status(), 200);
+    }
+    let finish = "mutation($id: ID!) { finishUpload(input: { intentId: $id }) { version { id } } }";
+    server.refuses(finish, json!({ "id": intent["id"] }), "CHECKSUM_MISMATCH", None).await;
+    assert_eq!(status(&server, &intent).await["status"], "REJECTED");
+    server.clock.advance(3_600_001);
+    sweep(&server.app).await.expect("swept");
+    assert!(server.stored("blobs").is_empty());
+    assert!(server.stored("staging").iter().all(|name| name == ".probe"));
+}
+
+#[tokio::test]
+async fn an_upload_that_could_never_be_finished_is_refused_at_once() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a/file" }), HOPPER).await;
+    let start = "mutation($input: StartUploadInput!) { startUpload(input: $input) { intent { id } } }";
+    for path in ["a", "a/file/x", "a/file/x/y"] {
+        server.refuses(start, json!({ "input": { "path": path } }), "ALREADY_EXISTS", None).await;
+    }
+}
+
+#[tokio::test]
+async fn finishing_again_answers_the_same_when_the_asset_is_in_the_trash() {
+    let server = TestServer::start().await;
+    let intent = server.start_upload(json!({ "path": "a/photo" })).await;
+    server.send_bytes(&intent, HOPPER).await;
+    let first = server.finish_upload(&intent).await;
+    let delete =
+        "mutation { deleteFolder(input: { folder: { path: \"a\" }, recursive: true }) { deletedAssets } }";
+    server.gql(delete, json!({})).await;
+    let again = server.finish_upload(&intent).await;
+    assert_eq!((&again["version"]["id"], &again["changes"]), (&first["version"]["id"], &json!([])));
+}
+
+#[tokio::test]
+async fn parts_that_are_finished_by_many_at_once_become_one_version() {
+    let server = TestServer::start().await;
+    let whole = vec![3; 6 * MIB];
+    let intent =
+        server.start_upload(json!({ "path": "big", "size": whole.len(), "partSize": 5 * MIB })).await;
+    let state = server.gql(PARTS, json!({ "id": intent["id"] })).await["uploadIntent"].take();
+    for (part, slice) in state["parts"].as_array().expect("parts").iter().zip(whole.chunks(5 * MIB)) {
+        let url = text(&part["target"]["url"]);
+        assert_eq!(server.send(reqwest::Method::PUT, url, &[], slice).await.status(), 200);
+    }
+    let finishes = (0..5).map(|_| server.finish_upload(&intent));
+    for done in futures_util::future::join_all(finishes).await {
+        assert_eq!(done["version"]["number"], 1);
+    }
+    let staged = server.stored("staging");
+    assert!(staged.iter().all(|name| name == ".probe"), "{staged:?}");
 }

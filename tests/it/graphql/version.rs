@@ -132,3 +132,82 @@ async fn versions_are_paged_filtered_and_counted() {
     assert_eq!(drafts["asset"]["versions"]["nodes"], json!([{ "number": 4 }]));
     assert_eq!(drafts["asset"]["versions"]["totalCount"], 1);
 }
+
+const SIGNED: &str =
+    "query($id: ID!, $for: Int! = 300, $as: ContentDisposition! = INLINE) { version(id: $id) {
+    signedUrl(expiresInSeconds: $for, disposition: $as) { url expiresAt } } }";
+
+#[tokio::test]
+async fn a_signed_url_opens_a_private_draft_until_it_expires() {
+    let mut server = TestServer::with(vellum::config::Flags::default(), "").await;
+    let token = std::fs::read_to_string(server.data().join("admin-token")).expect("a token");
+    server.token = Some(token.trim().to_owned());
+    let input =
+        json!({ "path": "secret", "publish": false, "visibility": "PRIVATE", "filename": "plan.jpg" });
+    let draft = server.upload(input, HOPPER).await;
+    let id = &draft["version"]["id"];
+    assert_eq!(server.get(text(&draft["version"]["url"]), &[]).await.status(), 404, "without a role");
+    let signed = server.gql(SIGNED, json!({ "id": id, "for": 60, "as": "ATTACHMENT" })).await;
+    let url = text(&signed["version"]["signedUrl"]["url"]).to_owned();
+    let response = server.get(&url, &[]).await;
+    let disposition = response.headers()["content-disposition"].to_str().expect("a text").to_owned();
+    assert!(disposition.starts_with("attachment; filename=\"plan.jpg\""), "{disposition}");
+    assert!(response.headers()["cache-control"].to_str().expect("a text").starts_with("private"));
+    assert_eq!(response.bytes().await.expect("bytes"), HOPPER);
+    assert_eq!(server.send(reqwest::Method::HEAD, &url, &[], b"").await.status(), 200);
+    assert_eq!(server.get(&url, &[("range", "bytes=0-9")]).await.status(), 206);
+    for method in [reqwest::Method::POST, reqwest::Method::PUT, reqwest::Method::DELETE] {
+        assert_eq!(server.send(method, &url, &[], b"").await.status(), 403);
+    }
+    let (base, query) = url.split_once('?').expect("a query");
+    for at in 0..query.len() {
+        let mut bytes = query.as_bytes().to_vec();
+        bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+        let changed = String::from_utf8(bytes).expect("ASCII");
+        let status = server.get(&format!("{base}?{changed}"), &[]).await.status();
+        assert!(matches!(status.as_u16(), 403 | 404), "{changed}: {status}");
+    }
+    let other = server.upload(json!({ "path": "other", "visibility": "PRIVATE" }), ROCKET).await;
+    let other = text(&other["version"]["url"]);
+    assert_eq!(server.get(&format!("{other}?{query}"), &[]).await.status(), 403, "it is for one version");
+    server.clock.advance(62_000);
+    assert_eq!(server.get(&url, &[]).await.status(), 403);
+    for life in [0, -1, 604_801] {
+        server
+            .refuses(SIGNED, json!({ "id": id, "for": life }), "BAD_USER_INPUT", Some("expiresInSeconds"))
+            .await;
+    }
+    let fresh = server.gql(SIGNED, json!({ "id": id })).await;
+    let delete = "mutation { deleteAsset(input: { asset: { path: \"secret\" } }) { deletedVersions } }";
+    server.gql(delete, json!({})).await;
+    assert_eq!(
+        server.get(text(&fresh["version"]["signedUrl"]["url"]), &[]).await.status(),
+        404,
+        "in the trash"
+    );
+}
+
+#[tokio::test]
+async fn a_text_is_read_where_it_is_one() {
+    let server = TestServer::start().await;
+    let query = "query($path: String!, $max: Int! = 1048576) { asset(path: $path) { latestVersion { text(maxBytes: $max) } } }";
+    for (path, content_type, bytes, expected) in [
+        ("notes", "text/plain", "grüße".as_bytes(), json!("grüße")),
+        ("data", "application/json; charset=utf-8", b"{}", json!("{}")),
+        ("icon", "image/svg+xml", b"<svg/>", json!("<svg/>")),
+        ("latin", "text/plain", b"gr\xfc\xdfe", json!(null)),
+        ("photo", "image/jpeg", HOPPER, json!(null)),
+        ("empty", "text/plain", b"", json!("")),
+    ] {
+        server.upload(json!({ "path": path, "contentType": content_type }), bytes).await;
+        let seen = server.gql(query, json!({ "path": path })).await;
+        assert_eq!(seen["asset"]["latestVersion"]["text"], expected, "{path}");
+    }
+    let seen = server.gql(query, json!({ "path": "notes", "max": 6 })).await;
+    assert!(seen["asset"]["latestVersion"]["text"].is_null(), "7 bytes are more than 6");
+    server.refuses(query, json!({ "path": "notes", "max": -1 }), "BAD_USER_INPUT", Some("maxBytes")).await;
+    server.upload(json!({ "path": "long" }), &vec![b'x'; 1_000_000]).await;
+    let many: String =
+        (0..17).map(|n| format!("a{n}: asset(path: \"long\") {{ latestVersion {{ text }} }} ")).collect();
+    server.refuses(&format!("{{ {many} }}"), json!({}), "BAD_USER_INPUT", Some("maxBytes")).await;
+}

@@ -1,8 +1,9 @@
 //! Runs the real server on a free port, with a database and a folder of its own, and talks to it as clients do.
 
+mod process;
 mod socket;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use reqwest::{Client, Method, Response, StatusCode};
@@ -11,8 +12,10 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use vellum::app::{App, Clock};
 use vellum::config::{Config, Flags};
+use vellum::domain::{gc, upload};
 use vellum::http::{Auth, Server, router};
 
+pub use process::Process;
 pub use socket::Socket;
 
 /// A photo as a camera made it.
@@ -54,6 +57,18 @@ impl TestServer {
         Self::open(config, folder, database).await
     }
 
+    /// A server in this process on what another one left in `folder`, in a folder `data`, on SQLite.
+    pub async fn adopt(folder: TempDir) -> Self {
+        let flags = Flags {
+            dev: true,
+            listen: Some("127.0.0.1:0".to_owned()),
+            data_dir: Some(folder.path().join("data")),
+            ..Flags::default()
+        };
+        let config = Config::load(None, &flags).expect("settings");
+        Self::open(config, folder, None).await
+    }
+
     /// Stops the server, as a restart would, and starts another one on what it left.
     pub async fn restart(mut self) -> Self {
         let config = self.app.config().clone();
@@ -72,11 +87,13 @@ impl TestServer {
         let auth = Auth::open(app.config(), &public_url).expect("a token");
         let routes = router(Server::new(app.clone(), auth));
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { app, clock, address, client: Client::new(), folder, token: None, database }
+        // Redirects are told, not followed.
+        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+        Self { app, clock, address, client, folder, token: None, database }
     }
 
     /// The path of the library's folder.
-    pub fn data(&self) -> std::path::PathBuf {
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -189,21 +206,16 @@ impl TestServer {
         entries.iter().map(|entry| format!("{} {}", text(&entry["type"]), text(&entry["path"]))).collect()
     }
 
-    /// Files in the store, by their place in the data folder.
+    /// Names of the files in a part of the data folder.
     pub fn stored(&self, part: &str) -> Vec<String> {
-        fn walk(folder: &Path, found: &mut Vec<String>) {
-            for entry in std::fs::read_dir(folder).expect("a folder") {
-                let path = entry.expect("an entry").path();
-                if path.is_dir() {
-                    walk(&path, found);
-                } else {
-                    found.push(path.file_name().expect("a name").to_string_lossy().into_owned());
-                }
-            }
-        }
-        let mut found = Vec::new();
-        walk(&self.data().join(part), &mut found);
-        found
+        let paths = files(&self.data().join(part));
+        paths.iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect()
+    }
+
+    /// Removes what nobody needs, as the server does from time to time.
+    pub async fn sweep(&self) {
+        while upload::sweep(&self.app).await.expect("swept") > 0 {}
+        while gc::collect(&self.app).await.expect("collected") > 0 {}
     }
 
     /// A WebSocket that is ready for operations.
@@ -216,6 +228,20 @@ pub const FINISH: &str = "mutation($id: ID!) { finishUpload(input: { intentId: $
     version { id number state label filename contentType size sha256 url }
     asset { id path url revision publishedVersion { number } }
     changes { type path cursor versionNumber } } }";
+
+/// Every file in a folder and below it.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// SHA-256 of every file in a folder and below it, sorted.
+pub fn digests(folder: &Path) -> Vec<String> {
+    let bytes = files(folder).into_iter().map(|path| std::fs::read(path).expect("bytes"));
+    let mut digests: Vec<_> = bytes.map(|bytes| sha256(&bytes)).collect();
+    digests.sort();
+    digests
+}
 
 /// A text in an answer.
 pub fn text(value: &Value) -> &str {

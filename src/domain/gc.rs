@@ -1,0 +1,104 @@
+//! Removing bytes that no row names any more. Each is tried by itself: one that cannot be removed is tried again
+//! later, and blocks no other.
+
+use std::time::Duration;
+
+use entity::{BlobId, Timestamp, garbage};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+
+use super::actor::Actor;
+use super::commit;
+use super::error::Result;
+use super::{trash, upload};
+use crate::app::App;
+use crate::blob::BlobKey;
+
+/// Objects that one round removes, at most; the next one goes on.
+const ROUND: u64 = 500;
+/// Time between two rounds of all cleaning.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Wait before a failed removal is tried again; it doubles each time.
+const RETRY_MS: i64 = 30_000;
+/// Longest such wait.
+const MAX_RETRY_MS: i64 = 3_600_000;
+
+/// Removes the bytes that are due; answers how many objects it removed.
+///
+/// # Errors
+/// What the database says.
+pub async fn collect(app: &App) -> Result<usize> {
+    let mut removed = 0;
+    loop {
+        let due = garbage::Entity::find()
+            .filter(garbage::Column::TryAt.lte(app.clock().now()))
+            .order_by_asc(garbage::Column::TryAt)
+            .limit(ROUND)
+            .all(app.read())
+            .await?;
+        if due.is_empty() {
+            return Ok(removed);
+        }
+        let (mut gone, mut failed) = (Vec::new(), Vec::new());
+        for row in due {
+            match app.store().remove(&BlobKey::new(row.id)).await {
+                Ok(()) => gone.push(row.id),
+                Err(error) => {
+                    tracing::warn!(%error, blob = %row.id, attempts = row.attempts, "cannot remove bytes; trying again later");
+                    failed.push(row);
+                }
+            }
+        }
+        crate::app::crash_point("gc-bytes");
+        removed += gone.len();
+        settle(app, gone, failed).await?;
+    }
+}
+
+async fn settle(app: &App, gone: Vec<BlobId>, failed: Vec<garbage::Model>) -> Result<()> {
+    commit(app, &Actor::system(), move |edit| {
+        Box::pin(async move {
+            garbage::Entity::delete_many().filter(garbage::Column::Id.is_in(gone)).exec(edit.conn()).await?;
+            for row in failed {
+                let wait = Ord::min(RETRY_MS << row.attempts.clamp(0, 10), MAX_RETRY_MS);
+                garbage::Entity::update_many()
+                    .col_expr(garbage::Column::Attempts, Expr::col(garbage::Column::Attempts).add(1))
+                    .col_expr(garbage::Column::TryAt, Expr::value(Timestamp(edit.now().0 + wait)))
+                    .filter(garbage::Column::Id.eq(row.id))
+                    .exec(edit.conn())
+                    .await?;
+            }
+            Ok(())
+        })
+    })
+    .await
+    .map(drop)
+}
+
+/// Removes what is due without letting anybody wait for it.
+pub fn collect_soon(app: &App) {
+    let app = app.clone();
+    app.clone().spawn(async move {
+        if let Err(error) = collect(&app).await {
+            tracing::error!(%error, cause = ?error.cause(), "cannot remove bytes that nothing needs; trying again");
+        }
+    });
+}
+
+/// Cleans until the library closes: uploads that are over, what the trash lets go of, bytes that nothing needs.
+pub async fn clean_forever(app: App) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if let Err(error) = upload::sweep(&app).await {
+            tracing::error!(%error, cause = ?error.cause(), "cannot sweep uploads; trying again");
+        }
+        if let Err(error) = trash::purge_due(&app, &Actor::system()).await {
+            tracing::error!(%error, cause = ?error.cause(), "cannot empty the trash; trying again");
+        }
+        if let Err(error) = collect(&app).await {
+            tracing::error!(%error, cause = ?error.cause(), "cannot remove bytes that nothing needs; trying again");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The bytes of a version: who may read them, where, signed or not, and as text.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use entity::{BlobId, Timestamp, VersionId, stored_file, version};
+use sea_orm::EntityTrait as _;
+
+use crate::app::App;
+use crate::blob::BlobKey;
+use crate::domain::actor::{Actor, Role};
+use crate::domain::asset::{self, Asset};
+use crate::domain::error::{Error, Result};
+use crate::domain::path::{TreePath, percent_encode};
+use crate::domain::{content_type, former};
+
+/// The immutable URL of a version: these bytes for ever.
+#[must_use]
+pub fn url(app: &App, version: &version::Model) -> String {
+    url_of(app, version.id, &version.filename)
+}
+
+/// The immutable URL of a version of which only this is known.
+#[must_use]
+pub fn url_of(app: &App, id: VersionId, filename: &str) -> String {
+    format!("{}/v/{id}/{}", app.public_url(), percent_encode(filename))
+}
+
+/// The bytes of a version.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// The version.
+    pub version: version::Model,
+    /// Its bytes.
+    pub blob: BlobId,
+    /// Who may read it.
+    pub access: Access,
+}
+
+/// Who may keep a copy of the bytes on the way to the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone.
+    Public,
+    /// Only who asked.
+    Private,
+}
+
+/// What readers get at the stable URL of a path.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// These bytes.
+    Content(Box<Content>),
+    /// What was there moved: its stable URL now.
+    Moved(String),
+}
+
+/// What readers get at the stable URL of `path`: the published version, or where it went.
+///
+/// # Errors
+/// `NOT_FOUND` when nothing is published there, or the actor may not know of it.
+pub async fn published_at(app: &App, actor: &Actor, path: &TreePath) -> Result<Found> {
+    let not_found = || Error::NotFound(format!("nothing is published at {path}"));
+    let Some(asset) = asset::find(app.read(), path).await? else {
+        let moved = former::resolve(app.read(), path).await?.ok_or_else(not_found)?;
+        published_of(app, actor, &moved).await?.ok_or_else(not_found)?;
+        return Ok(Found::Moved(asset::url_of_path(app, &moved.path())));
+    };
+    let (version, access) = published_of(app, actor, &asset).await?.ok_or_else(not_found)?;
+    Ok(Found::Content(Box::new(content_of(app, version, access).await?)))
+}
+
+/// What is published of an asset, as far as the actor may know of it.
+async fn published_of(app: &App, actor: &Actor, asset: &Asset) -> Result<Option<(version::Model, Access)>> {
+    let Some(id) = asset.row.published_version_id else { return Ok(None) };
+    let version = version::Entity::find_by_id(id).one(app.read()).await?;
+    Ok(version.and_then(|version| access(actor, &asset.row, &version).map(|access| (version, access))))
+}
+
+async fn content_of(app: &App, version: version::Model, access: Access) -> Result<Content> {
+    let file = stored_file::Entity::find_by_id(version.stored_file_id).one(app.read()).await?;
+    // A purge may have come between.
+    let gone = || Error::NotFound(format!("there is no version {}", version.id));
+    let blob = file.and_then(|file| file.blob_id).ok_or_else(gone)?;
+    Ok(Content { version, blob, access })
+}
+
+/// How a reader shows that it may read a version.
+#[derive(Debug, Clone, Copy)]
+pub enum Credential<'a> {
+    /// By who it is.
+    Actor(&'a Actor),
+    /// By a signed URL, which was checked.
+    Signature,
+}
+
+/// What readers get at the immutable URL of a version.
+///
+/// # Errors
+/// `NOT_FOUND` when there is none, or the actor may not know of it.
+pub async fn content(app: &App, credential: Credential<'_>, id: VersionId) -> Result<Content> {
+    let not_found = || Error::NotFound(format!("there is no version {id}"));
+    let version = version::Entity::find_by_id(id).one(app.read()).await?.ok_or_else(not_found)?;
+    // What is in the trash answers at no URL.
+    let asset = asset::live_by_ids(app.read(), &[version.asset_id]).await?.pop().ok_or_else(not_found)?;
+    let access = match credential {
+        Credential::Actor(actor) => access(actor, &asset.row, &version).ok_or_else(not_found)?,
+        Credential::Signature => Access::Private,
+    };
+    content_of(app, version, access).await
+}
+
+/// Whether the actor may read a version, and who may keep a copy of it.
+fn access(actor: &Actor, asset: &entity::asset::Model, version: &version::Model) -> Option<Access> {
+    // What was published once stays readable at its own URL; a draft that was set aside never was.
+    let open = asset.visibility == entity::asset::Visibility::Public && version.published_at.is_some();
+    match (open, actor.require(Role::Viewer)) {
+        (true, _) => Some(Access::Public),
+        (false, Ok(())) => Some(Access::Private),
+        (false, Err(_)) => None,
+    }
+}
+
+/// What a browser does with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// Shows it.
+    Inline,
+    /// Offers to save it.
+    Attachment,
+}
+
+impl Disposition {
+    /// The word in URLs and headers (RFC 6266).
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Inline => "inline",
+            Self::Attachment => "attachment",
+        }
+    }
+}
+
+/// A URL that works for whoever has it.
+#[derive(Debug, Clone)]
+pub struct SignedUrl {
+    /// Absolute.
+    pub url: String,
+    /// Until then.
+    pub expires_at: Timestamp,
+}
+
+/// What signatures of version URLs are for.
+const SIGNATURE: &str = "version";
+/// Longest life of a signed URL, in seconds.
+const MAX_LIFE: i64 = 604_800;
+
+/// A URL of a version that works without a role until it expires.
+///
+/// # Errors
+/// `BAD_USER_INPUT` for a life that is too long or none; when the actor may not read.
+pub fn signed_url(
+    app: &App,
+    actor: &Actor,
+    version: &version::Model,
+    seconds: i64,
+    disposition: Disposition,
+) -> Result<SignedUrl> {
+    actor.require(Role::Viewer)?;
+    if !(1..=MAX_LIFE).contains(&seconds) {
+        let message = format!("must be 1 to {MAX_LIFE}, not {seconds}");
+        return Err(Error::bad_input("expiresInSeconds", message));
+    }
+    // Whole seconds, since the URL has them.
+    let until = (app.clock().now().0 + 999).div_euclid(1000) + seconds;
+    let signature = app.signer().sign(SIGNATURE, &subject(version.id, until, disposition.word()));
+    let url = format!(
+        "{}?expires={until}&disposition={}&signature={signature}",
+        url(app, version),
+        disposition.word()
+    );
+    Ok(SignedUrl { url, expires_at: Timestamp(until * 1000) })
+}
+
+fn subject(id: VersionId, until: i64, disposition: &str) -> String {
+    format!("{id} {until} {disposition}")
+}
+
+/// Checks the parts of a signed URL; answers with what a browser is to do with the file.
+///
+/// # Errors
+/// `FORBIDDEN` when anything was changed, or its time is over.
+pub fn check_signature(
+    app: &App,
+    id: VersionId,
+    expires: &str,
+    disposition: &str,
+    signature: &str,
+) -> Result<Disposition> {
+    let forbidden = |message: &str| Error::Forbidden(message.to_owned());
+    let known =
+        [Disposition::Inline, Disposition::Attachment].into_iter().find(|known| known.word() == disposition);
+    let until = expires.parse::<i64>().ok().filter(|until| until.to_string() == expires);
+    let (Some(disposition), Some(until)) = (known, until) else {
+        return Err(forbidden("this is no signed URL: use exactly the one that was given"));
+    };
+    if !app.signer().verify(SIGNATURE, &subject(id, until, disposition.word()), signature) {
+        return Err(forbidden("the signature does not fit: use exactly the URL that was given"));
+    }
+    if until.saturating_mul(1000) <= app.clock().now().0 {
+        return Err(forbidden("the signed URL has expired: ask for another one"));
+    }
+    Ok(disposition)
+}
+
+/// Bytes of text that one request may still be answered with.
+#[derive(Debug)]
+pub struct TextBudget(AtomicU64);
+
+/// Bytes of text in one answer, at most.
+const MAX_TEXTS: u64 = 16 * 1024 * 1024;
+
+impl Default for TextBudget {
+    fn default() -> Self {
+        Self(AtomicU64::new(MAX_TEXTS))
+    }
+}
+
+impl TextBudget {
+    fn take(&self, bytes: u64) -> Result<()> {
+        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        left.map(drop).map_err(|_| {
+            let message = format!("asks for more than {MAX_TEXTS} bytes of text in one request");
+            Error::bad_input("maxBytes", message)
+        })
+    }
+}
+
+/// The content of a version as text; none when its type is not textual, it is longer than `max_bytes`, or it is
+/// not UTF-8.
+///
+/// # Errors
+/// `BAD_USER_INPUT` when a request asks for too much; `STORAGE_UNAVAILABLE`.
+pub async fn read_text(
+    app: &App,
+    version: &version::Model,
+    max_bytes: u64,
+    budget: &TextBudget,
+) -> Result<Option<String>> {
+    let size = version.size_bytes.unsigned_abs();
+    if size > max_bytes || !content_type::is_textual(&version.content_type) {
+        return Ok(None);
+    }
+    budget.take(size)?;
+    let file = stored_file::Entity::find_by_id(version.stored_file_id).one(app.read()).await?;
+    let Some(blob) = file.and_then(|file| file.blob_id) else { return Ok(None) };
+    let blob = app.store().open_blob(&BlobKey::new(blob)).await.map_err(Error::storage)?;
+    let bytes = blob.read(0..size).await.map_err(Error::storage)?;
+    if crate::blob::sha256(&bytes) != version.sha256 {
+        return Err(Error::storage(format!("{} has other bytes than were stored", version.id)));
+    }
+    Ok(String::from_utf8(bytes.into()).ok())
+}

@@ -1,0 +1,86 @@
+//! The real program in a process of its own, to be killed.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for a process that has to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Process {
+    child: Child,
+    /// `http://address`.
+    pub base: String,
+}
+
+impl Process {
+    /// Starts the server on a data folder, and waits until it answers.
+    pub fn serve(data: &Path) -> Self {
+        Self::start(&mut Command::new(env!("CARGO_BIN_EXE_vellum")), data, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn serve_with(data: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::start(&mut Command::new(env!("CARGO_BIN_EXE_vellum")), data, environment)
+    }
+
+    /// The same, with writes beyond the limit on the size of files answered by an error instead of a signal.
+    pub fn serve_limited(data: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vellum")]);
+        Self::start(&mut shell, data, &[])
+    }
+
+    fn start(command: &mut Command, data: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut child = command
+            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data)
+            .env_clear()
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let explore = lines.map(|line| line.expect("text")).find(|line| line.contains("/graphql"));
+        let explore = explore.expect("it says where it is");
+        let url = explore.split_whitespace().last().expect("a URL");
+        Self { child, base: url.trim_end_matches("/graphql").to_owned() }
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a status") {
+                return status;
+            }
+            assert!(since.elapsed() < PATIENCE, "it ends in time");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// No file that it writes may become larger; `None` lifts the limit. It is what a full disk is like.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.child.id().to_string();
+        // The soft limit alone, which may be raised again.
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:")]).status();
+        assert!(status.expect("prlimit runs").success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
