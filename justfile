@@ -42,9 +42,9 @@ test:
     env -u VELLUM_TEST_POSTGRES_URL cargo test --workspace --locked
     [ -z "${VELLUM_TEST_POSTGRES_URL:-}" ] || VELLUM_TEST_CASES=${VELLUM_TEST_POSTGRES_CASES:-64} cargo test --locked --test it
 
-# The long run of the state machine: 100,000 sequences of operations against the model.
-prove cases="100000":
-    VELLUM_TEST_CASES={{ cases }} cargo test --locked --release --test it model::
+# The long run of the state machine: 100,000 sequences of operations against the model, others each time.
+prove cases="100000" seed=`date +%s`:
+    VELLUM_TEST_SEED={{ seed }} VELLUM_TEST_CASES={{ cases }} cargo test --locked --release --test it model::
 
 # The long run of crashes: killed 300 times under load, and once at each point where it hurts.
 crash rounds="300":

@@ -1,12 +1,11 @@
-//! Where something was before it moved or was deleted, so that old URLs lead on. A row that names nothing, or
-//! something that is gone, ends such a trail.
+//! Where something was before it moved or was deleted, so that old URLs lead on.
 
 use sea_orm::entity::prelude::*;
 use uuid::Uuid;
 
 use crate::{AssetId, FolderId};
 
-/// A row of `former_paths`. Ids grow with time: the newest row for a path counts.
+/// A row of `former_paths`. Ids grow with time.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "former_paths")]
 pub struct Model {
@@ -22,7 +21,8 @@ pub struct Model {
     pub above: Vec<u8>,
     /// Where it went; null for the trash, until it came back.
     pub next_path: Option<String>,
-    /// When it left for the trash: the moment, as an id, at which it came back.
+    /// When it left for the trash: the moment, as an id, at which it came back. In the row of an asset that was
+    /// purged with a folder: the moment at which that went to the trash.
     pub back_id: Option<Uuid>,
 }
 

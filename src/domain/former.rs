@@ -1,13 +1,13 @@
-//! Where things were before they moved: old URLs lead on while nothing else took their path.
+//! Where things were before they moved: old URLs lead on while nothing is at their path.
 //!
-//! Who leaves a path, by a move or for the trash, leaves a row. The newest row for a path counts, and the rows of
-//! folders hold for all that was below them then. A row whose thing is gone ends the trail: a deleted thing's URL
-//! answers 404 at once, whoever was there before it.
+//! Who leaves a path, by a move or for the trash, leaves a row, and the rows of folders hold for all that was below
+//! them then. A path leads to the asset that was there last. Where that one is gone the URL answers 404, whoever was
+//! there before it.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
-use entity::{AssetId, FolderId, asset, folder, former_path};
+use entity::{AssetId, DeletionId, FolderId, asset, folder, former_path};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, QueryFilter as _,
@@ -16,12 +16,14 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::Edit;
-use super::asset::Asset;
+use super::asset::{self as assets, Asset};
 use super::error::Result;
-use super::path::{TreePath, is_within, join, lineage_paths, name_of, parent_of};
+use super::path::{TreePath, join, lineage_paths, name_of, parent_of};
 
 /// How many moves a trail is followed, and how many former paths are told of an asset.
 const MAX_STEPS: usize = 64;
+/// How many moves are followed for the former paths of a page of assets.
+const MAX_STEPS_OF_PAGE: usize = 256;
 /// Rows that are looked at for some paths; older ones are as good as forgotten.
 const MAX_TRAILS: u64 = 1000;
 /// Rows or paths in one statement.
@@ -72,23 +74,37 @@ pub async fn leave(edit: Edit<'_>, rows: Vec<former_path::ActiveModel>) -> Resul
     Ok(())
 }
 
-/// Ends the trails that led to `paths`, where there are any: what took them is gone without a trace.
+/// Records where assets were that went to the trash with a folder and are purged now, as far as others had been at
+/// one of their paths before: their own paths are not to lead to those.
 ///
 /// # Errors
 /// What the database says.
-pub async fn end(edit: Edit<'_>, paths: &[String]) -> Result<()> {
-    let trails = by_paths(edit.conn(), paths.iter().cloned().collect()).await?;
-    let led: HashSet<String> = trails.into_iter().map(|trail| trail.path).collect();
-    let row = |path: &String| former_path::ActiveModel {
-        id: Set(edit.new_id()),
-        path: Set(path.clone()),
-        folder_id: Set(None),
-        asset_id: Set(None),
-        above: Set(Vec::new()),
-        next_path: Set(None),
-        back_id: Set(None),
-    };
-    leave(edit, led.iter().map(row).collect()).await
+pub async fn forget(edit: Edit<'_>, deletion: DeletionId, gone: &[&Asset]) -> Result<()> {
+    let conn = edit.conn();
+    let Some(trail) = former_path::Entity::find_by_id(deletion.0).one(conn).await? else { return Ok(()) };
+    let mut walks = Vec::with_capacity(gone.len());
+    let mut parents = HashMap::new();
+    for asset in gone {
+        let chain = chain_in_trash(conn, asset.row.folder_id, &trail, &mut parents).await?;
+        walks.push(Walk::new(asset.row.id, asset.path(), chain, trail.id));
+    }
+    let mut rows = Vec::new();
+    let chains: Vec<Vec<FolderId>> = walks.iter().map(|walk| walk.chain.clone()).collect();
+    let walks = walk_back(conn, walks).await?;
+    let others = by_paths(conn, walks.iter().flat_map(|walk| walk.paths().cloned()).collect()).await?;
+    for ((walk, asset), chain) in walks.iter().zip(gone).zip(chains) {
+        let after_another = others
+            .iter()
+            .filter(|trail| trail.asset_id.is_some_and(|id| id != walk.asset))
+            .any(|trail| walk.paths().any(|path| *path == trail.path));
+        if after_another {
+            let mover = Mover::Asset(walk.asset);
+            let mut row = row(edit.new_id(), &asset.path(), mover, None, &chain);
+            row.back_id = Set(Some(deletion.0));
+            rows.push(row);
+        }
+    }
+    leave(edit, rows).await
 }
 
 /// Records that what left for the trash at the moment `left` is back, at `path`.
@@ -105,55 +121,15 @@ pub async fn come_back(edit: Edit<'_>, left: Uuid, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// The asset that was at `path` and moved on, if nothing else took the path since.
+/// The asset that was at `path` last, if nothing is there now.
 ///
 /// # Errors
 /// What the database says.
 pub async fn resolve(conn: &impl ConnectionTrait, path: &TreePath) -> Result<Option<Asset>> {
-    if super::folder::find(conn, path).await?.is_some() || super::asset::find(conn, path).await?.is_some() {
+    if super::folder::find(conn, path).await?.is_some() || assets::find(conn, path).await?.is_some() {
         return Ok(None);
     }
-    let path = path.as_str();
-    let mut trails = by_paths(conn, lineage_paths(path).into_iter().collect()).await?;
-    trails.sort_unstable_by_key(|trail| Reverse(trail.id));
-    let mut steps = MAX_STEPS;
-    for trail in trails {
-        let Some(asset) = follow(conn, path, trail, &mut steps).await? else { continue };
-        // A folder that left may never have had it, and something else may have been at the path since.
-        let had = paths(conn, &[&asset]).await?.remove(&asset.row.id).unwrap_or_default();
-        if had.iter().any(|had| had == path) {
-            return Ok(Some(asset));
-        }
-    }
-    Ok(None)
-}
-
-/// Where what was at `path` is now, supposed that it left with `trail`. From where it went, whatever leaves next is
-/// this thing again, or a folder above it: no two things are at a path at one time.
-async fn follow(
-    conn: &impl ConnectionTrait,
-    path: &str,
-    mut trail: former_path::Model,
-    steps: &mut usize,
-) -> Result<Option<Asset>> {
-    let mut path = path.to_owned();
-    while let Some(left) = steps.checked_sub(1) {
-        *steps = left;
-        let itself = trail.path == path;
-        let Some(next) = trail.next_path.filter(|_| itself == trail.asset_id.is_some()) else {
-            return Ok(None);
-        };
-        path = format!("{next}{}", &path[trail.path.len()..]);
-        let since = trail.back_id.unwrap_or(trail.id);
-        let later = by_paths(conn, lineage_paths(&path).into_iter().collect()).await?.into_iter();
-        let later =
-            later.filter(|later| later.id > since && (later.asset_id.is_none() || later.path == path));
-        match later.min_by_key(|later| later.id) {
-            Some(later) => trail = later,
-            None => return super::asset::find(conn, &TreePath::trusted(path)).await,
-        }
-    }
-    Ok(None)
+    last_at(conn, path.as_str(), &mut MAX_STEPS.clone()).await
 }
 
 /// Whether `folder` was the last that left `path`.
@@ -162,47 +138,163 @@ async fn follow(
 /// What the database says.
 pub async fn left_by(conn: &impl ConnectionTrait, path: &str, folder: FolderId) -> Result<bool> {
     let trails = by_paths(conn, HashSet::from([path.to_owned()])).await?;
-    let last = trails.into_iter().max_by_key(|trail| trail.id);
+    let last = trails.into_iter().max_by_key(left);
     Ok(last.is_some_and(|trail| trail.folder_id == Some(folder)))
 }
 
-/// The paths that each asset had before and that nothing else took since, newest first.
+/// The paths that lead to each asset, newest first.
 ///
 /// # Errors
 /// What the database says.
 pub async fn paths(conn: &impl ConnectionTrait, assets: &[&Asset]) -> Result<HashMap<AssetId, Vec<String>>> {
-    let mut walks: Vec<Walk> = Vec::with_capacity(assets.len());
-    let parents = assets.iter().flat_map(|asset| lineage_paths(&asset.folder.path));
-    let mut above: HashMap<String, FolderId> = HashMap::new();
-    for folder in folders_at(conn, parents.collect()).await? {
-        above.insert(folder.path, folder.id);
+    let walks = walk_back(conn, walks_of(conn, assets).await?).await?;
+    let candidates: HashSet<&str> = walks.iter().flat_map(Walk::paths).map(String::as_str).collect();
+    let taken = taken(conn, &candidates).await?;
+    let lineages = candidates.iter().flat_map(|path| lineage_paths(path)).collect();
+    let mut newest: HashMap<String, Uuid> = HashMap::new();
+    for trail in by_paths(conn, lineages).await? {
+        let moment = left(&trail);
+        newest.entry(trail.path).and_modify(|newest| *newest = moment.max(*newest)).or_insert(moment);
     }
-    for asset in assets {
-        let chain = lineage_paths(&asset.folder.path);
-        let chain = chain.iter().rev().filter(|path| !path.is_empty()).filter_map(|path| above.get(path));
-        walks.push(Walk {
-            asset: asset.row.id,
-            path: asset.path(),
-            chain: chain.copied().collect(),
-            at: Uuid::max(),
-            found: Vec::new(),
-        });
-    }
-    let mut trails = Trails::default();
-    for _ in 0..MAX_STEPS {
-        trails.load(conn, &walks).await?;
-        let mut moved = false;
-        for walk in &mut walks {
-            moved |= walk.step_back(&trails);
+    let mut steps = MAX_STEPS_OF_PAGE;
+    let mut told = HashMap::with_capacity(walks.len());
+    for walk in &walks {
+        let mut paths: Vec<String> = Vec::new();
+        for Left { path, at } in &walk.found {
+            if taken.contains(path) || paths.contains(path) {
+                continue;
+            }
+            let last = lineage_paths(path).iter().filter_map(|path| newest.get(path)).max();
+            let leads_here = last == Some(at)
+                || last_at(conn, path, &mut steps).await?.is_some_and(|asset| asset.row.id == walk.asset);
+            if leads_here {
+                paths.push(path.clone());
+            }
         }
-        if !moved {
-            break;
+        told.insert(walk.asset, paths);
+    }
+    Ok(told)
+}
+
+/// The moment at which somebody left, as an id.
+fn left(trail: &former_path::Model) -> Uuid {
+    match (&trail.next_path, trail.back_id) {
+        // What was purged left when it went to the trash.
+        (None, Some(went)) => went,
+        _ => trail.id,
+    }
+}
+
+/// The asset that was at `path` last, wherever it is now. None also when that one is gone.
+async fn last_at(conn: &impl ConnectionTrait, path: &str, steps: &mut usize) -> Result<Option<Asset>> {
+    let mut trails = by_paths(conn, lineage_paths(path).into_iter().collect()).await?;
+    trails.sort_unstable_by_key(|trail| Reverse(left(trail)));
+    for trail in trails {
+        match follow(conn, path, trail, steps).await? {
+            End::There(asset) => return Ok(Some(*asset)),
+            End::Gone => return Ok(None),
+            End::WasNotThere => {}
         }
     }
-    let candidates: HashSet<String> =
-        walks.iter().flat_map(|walk| walk.found.iter().map(|left| left.path.clone())).collect();
-    let taken = Taken::load(conn, &candidates).await?;
-    Ok(walks.into_iter().map(|walk| (walk.asset, taken.free(walk.asset, walk.found))).collect())
+    Ok(None)
+}
+
+/// Where a trail ends.
+enum End {
+    /// The asset is somewhere.
+    There(Box<Asset>),
+    /// It is in the trash, or purged, or too far away.
+    Gone,
+    /// No asset was at the path then.
+    WasNotThere,
+}
+
+/// Where the asset is now that was at `path` when `first` was left there. From where it went, whatever leaves next is
+/// this thing again, or a folder above it: no two things are at a path at one time.
+async fn follow(
+    conn: &impl ConnectionTrait,
+    path: &str,
+    first: former_path::Model,
+    steps: &mut usize,
+) -> Result<End> {
+    let moment = left(&first);
+    let was_there = |walks: Vec<Walk>| {
+        walks.iter().any(|walk| walk.found.iter().any(|left| left.at == moment && left.path == path))
+    };
+    let surely = first.asset_id.is_some();
+    let mut trail = first;
+    let mut at = path.to_owned();
+    loop {
+        let Some(fewer) = steps.checked_sub(1) else { return Ok(End::Gone) };
+        *steps = fewer;
+        if trail.path == at && trail.asset_id.is_none() {
+            // A folder.
+            return Ok(End::WasNotThere);
+        }
+        let Some(next) = &trail.next_path else {
+            let gone = surely || was_there(walk_back(conn, in_trash(conn, &trail, &at).await?).await?);
+            return Ok(if gone { End::Gone } else { End::WasNotThere });
+        };
+        at = format!("{next}{}", &at[trail.path.len()..]);
+        let since = trail.back_id.unwrap_or(trail.id);
+        let later = by_paths(conn, lineage_paths(&at).into_iter().collect()).await?.into_iter();
+        let later =
+            later.filter(|later| left(later) > since && (later.asset_id.is_none() || later.path == at));
+        if let Some(later) = later.min_by_key(left) {
+            trail = later;
+            continue;
+        }
+        let Some(asset) = assets::find(conn, &TreePath::trusted(at)).await? else {
+            return Ok(End::WasNotThere);
+        };
+        let there = surely || was_there(walk_back(conn, walks_of(conn, &[&asset]).await?).await?);
+        return Ok(if there { End::There(Box::new(asset)) } else { End::WasNotThere });
+    }
+}
+
+/// The assets that may have been at `path` when `trail` left it for the trash.
+async fn in_trash(conn: &impl ConnectionTrait, trail: &former_path::Model, path: &str) -> Result<Vec<Walk>> {
+    if let Some(id) = trail.asset_id {
+        return Ok(vec![Walk::new(id, trail.path.clone(), folders_in(&trail.above), left(trail))]);
+    }
+    let mut walks = Vec::new();
+    let went_along = asset::Entity::find()
+        .inner_join(folder::Entity)
+        .filter(folder::Column::Path.eq(parent_of(path)))
+        .filter(folder::Column::DeletionId.eq(trail.id))
+        .filter(asset::Column::DeletionId.is_null())
+        .filter(asset::Column::Name.eq(name_of(path)));
+    for asset in went_along.all(conn).await? {
+        let chain = chain_in_trash(conn, asset.folder_id, trail, &mut HashMap::new()).await?;
+        walks.push(Walk::new(asset.id, path.to_owned(), chain, trail.id));
+    }
+    let purged = by_paths(conn, HashSet::from([path.to_owned()])).await?;
+    for row in purged.iter().filter(|row| row.next_path.is_none() && row.back_id == Some(trail.id)) {
+        if let Some(id) = row.asset_id {
+            walks.push(Walk::new(id, path.to_owned(), folders_in(&row.above), trail.id));
+        }
+    }
+    Ok(walks)
+}
+
+/// The folders above something that went to the trash with a folder, as they were then.
+async fn chain_in_trash(
+    conn: &impl ConnectionTrait,
+    folder: FolderId,
+    trail: &former_path::Model,
+    known: &mut HashMap<FolderId, Option<FolderId>>,
+) -> Result<Vec<FolderId>> {
+    let mut chain = super::folder::chain(conn, folder, known).await?;
+    if let Some(top) = chain.iter().position(|id| Some(*id) == trail.folder_id) {
+        chain.truncate(top + 1);
+    }
+    chain.extend(folders_in(&trail.above));
+    Ok(chain)
+}
+
+/// The folders that a row has as bytes.
+fn folders_in(above: &[u8]) -> Vec<FolderId> {
+    above.as_chunks::<16>().0.iter().map(|bytes| FolderId(Uuid::from_bytes(*bytes))).collect()
 }
 
 /// One asset on its way back through what it and the folders above it left.
@@ -220,11 +312,20 @@ struct Left {
     path: String,
     /// The moment.
     at: Uuid,
-    /// The folders that it was in then.
-    chain: Vec<FolderId>,
 }
 
 impl Walk {
+    /// Starts where an asset was at a moment.
+    fn new(asset: AssetId, path: String, chain: Vec<FolderId>, at: Uuid) -> Self {
+        let found = vec![Left { path: path.clone(), at }];
+        Self { asset, path, chain, at, found }
+    }
+
+    /// Where it was, newest first; some more than once.
+    fn paths(&self) -> impl Iterator<Item = &String> {
+        self.found.iter().map(|left| &left.path)
+    }
+
     /// Goes back over the newest move before the present moment; false when there is none.
     fn step_back(&mut self, trails: &Trails) -> bool {
         let own = trails.of_assets.get(&self.asset).into_iter().flatten().map(|trail| (trail, None));
@@ -238,11 +339,11 @@ impl Walk {
             .filter(|(trail, _)| moment(trail) < self.at && trail.id > self.asset.0)
             .max_by_key(|(trail, _)| moment(trail));
         let Some((trail, index)) = earlier else { return false };
-        let before = trail.above.as_chunks::<16>().0.iter().map(|bytes| FolderId(Uuid::from_bytes(*bytes)));
+        let before = folders_in(&trail.above);
         match index {
             None => {
                 self.path.clone_from(&trail.path);
-                self.chain = before.collect();
+                self.chain = before;
             }
             Some(index) => {
                 // The segments below the folder that moved stay.
@@ -253,9 +354,40 @@ impl Walk {
             }
         }
         self.at = trail.id;
-        self.found.push(Left { path: self.path.clone(), at: trail.id, chain: self.chain.clone() });
+        self.found.push(Left { path: self.path.clone(), at: trail.id });
         true
     }
+}
+
+/// Starts at where assets are now.
+async fn walks_of(conn: &impl ConnectionTrait, assets: &[&Asset]) -> Result<Vec<Walk>> {
+    let parents = assets.iter().flat_map(|asset| lineage_paths(&asset.folder.path));
+    let mut above: HashMap<String, FolderId> = HashMap::new();
+    for folder in folders_at(conn, parents.collect()).await? {
+        above.insert(folder.path, folder.id);
+    }
+    let walk = |asset: &&Asset| {
+        let chain = lineage_paths(&asset.folder.path);
+        let chain = chain.iter().rev().filter(|path| !path.is_empty()).filter_map(|path| above.get(path));
+        Walk::new(asset.row.id, asset.path(), chain.copied().collect(), Uuid::max())
+    };
+    Ok(assets.iter().map(walk).collect())
+}
+
+/// Goes back to where each began, or to the furthest that is told.
+async fn walk_back(conn: &impl ConnectionTrait, mut walks: Vec<Walk>) -> Result<Vec<Walk>> {
+    let mut trails = Trails::default();
+    for _ in 0..MAX_STEPS {
+        trails.load(conn, &walks).await?;
+        let mut moved = false;
+        for walk in &mut walks {
+            moved |= walk.step_back(&trails);
+        }
+        if !moved {
+            break;
+        }
+    }
+    Ok(walks)
 }
 
 /// What was left, by who left it.
@@ -295,83 +427,26 @@ impl Trails {
     }
 }
 
-/// What has taken paths since: things that are there now, and newer trails.
-struct Taken {
-    live: HashSet<String>,
-    trails: Vec<former_path::Model>,
-    live_folders: HashSet<FolderId>,
-    /// Assets that went to the trash with their folders, and where they were.
-    trashed: Vec<(AssetId, String)>,
-}
-
-impl Taken {
-    async fn load(conn: &impl ConnectionTrait, paths: &HashSet<String>) -> Result<Self> {
-        let mut taken = Self {
-            live: HashSet::new(),
-            trails: Vec::new(),
-            live_folders: HashSet::new(),
-            trashed: Vec::new(),
-        };
-        if paths.is_empty() {
-            return Ok(taken);
+/// Those of some paths at which something is now.
+async fn taken(conn: &impl ConnectionTrait, paths: &HashSet<&str>) -> Result<HashSet<String>> {
+    let places: HashSet<String> =
+        paths.iter().flat_map(|path| [(*path).to_owned(), parent_of(path).to_owned()]).collect();
+    let folders = folders_at(conn, places.into_iter().collect()).await?;
+    let mut taken = HashSet::new();
+    let by_id: HashMap<FolderId, &str> =
+        folders.iter().map(|folder| (folder.id, folder.path.as_str())).collect();
+    let names: HashSet<&str> = paths.iter().map(|path| name_of(path)).collect();
+    let there = asset::Entity::find()
+        .filter(asset::Column::FolderId.is_in(by_id.keys().copied()))
+        .filter(asset::Column::Name.is_in(names))
+        .filter(asset::Column::DeletionId.is_null());
+    for asset in there.all(conn).await? {
+        if let Some(folder) = by_id.get(&asset.folder_id) {
+            taken.insert(join(folder, &asset.name));
         }
-        let places: HashSet<String> =
-            paths.iter().flat_map(|path| [path.clone(), parent_of(path).to_owned()]).collect();
-        let folders = folders_at(conn, places.into_iter().collect()).await?;
-        let names: HashSet<&str> = paths.iter().map(|path| name_of(path)).collect();
-        let by_id: HashMap<FolderId, &str> =
-            folders.iter().map(|folder| (folder.id, folder.path.as_str())).collect();
-        let assets = asset::Entity::find()
-            .filter(asset::Column::FolderId.is_in(by_id.keys().copied()))
-            .filter(asset::Column::Name.is_in(names))
-            .filter(asset::Column::DeletionId.is_null())
-            .all(conn)
-            .await?;
-        for asset in assets {
-            if let Some(folder) = by_id.get(&asset.folder_id) {
-                taken.live.insert(join(folder, &asset.name));
-            }
-        }
-        taken.live.extend(folders.iter().map(|folder| folder.path.clone()));
-        taken.trails = by_paths(conn, paths.iter().flat_map(|path| lineage_paths(path)).collect()).await?;
-        let ids: HashSet<FolderId> = taken.trails.iter().filter_map(|trail| trail.folder_id).collect();
-        let alive = super::folder::live().filter(folder::Column::Id.is_in(ids)).all(conn).await?;
-        taken.live_folders = alive.into_iter().map(|folder| folder.id).collect();
-        let parents: HashSet<&str> = paths.iter().map(|path| parent_of(path)).collect();
-        let went_along = asset::Entity::find()
-            .find_also_related(folder::Entity)
-            .filter(folder::Column::Path.is_in(parents))
-            .filter(folder::Column::DeletionId.is_not_null())
-            .filter(asset::Column::DeletionId.is_null())
-            .filter(asset::Column::Name.is_in(paths.iter().map(|path| name_of(path))));
-        for (asset, folder) in went_along.all(conn).await? {
-            if let Some(folder) = folder {
-                taken.trashed.push((asset.id, join(&folder.path, &asset.name)));
-            }
-        }
-        Ok(taken)
     }
-
-    /// Those of `found` that nothing else than the asset itself has taken, each once.
-    fn free(&self, asset: AssetId, found: Vec<Left>) -> Vec<String> {
-        let mut told: Vec<String> = Vec::new();
-        for Left { path, at, chain } in found {
-            let taken = self.trails.iter().any(|trail| {
-                // Another folder that was there and is gone may have had something at this very path. Of the folder
-                // that the asset was in, what came to the path since is known by name.
-                let gone = trail
-                    .folder_id
-                    .is_some_and(|id| !self.live_folders.contains(&id) && !chain.contains(&id));
-                let by_another = trail.path == path && trail.asset_id != Some(asset);
-                trail.id > at && (by_another || (gone && is_within(&path, &trail.path)))
-            });
-            let taken = taken || self.trashed.iter().any(|(taker, was)| *taker != asset && *was == path);
-            if !taken && !self.live.contains(&path) && !told.contains(&path) {
-                told.push(path);
-            }
-        }
-        told
-    }
+    taken.extend(folders.into_iter().map(|folder| folder.path));
+    Ok(taken)
 }
 
 async fn folders_at(conn: &impl ConnectionTrait, paths: Vec<String>) -> Result<Vec<folder::Model>> {

@@ -1,6 +1,7 @@
 //! No sequence of operations breaks the library: a state machine against a plain model.
 //!
-//! Each case works in a folder of its own of one server that all of them share. `VELLUM_TEST_CASES` says how many.
+//! Each case works in a folder of its own of one server that all of them share. `VELLUM_TEST_CASES` says how many,
+//! and `VELLUM_TEST_SEED` (a number) which: the same seed makes the same cases.
 
 mod check;
 pub mod client;
@@ -14,7 +15,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use proptest::strategy::{BoxedStrategy, Just, Strategy as _};
-use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use proptest_state_machine::ReferenceStateMachine;
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -102,7 +103,7 @@ fn every_sequence_of_operations_does_what_the_model_says() {
     let lanes = u32::try_from(lanes).expect("it is small");
     let cases = count("VELLUM_TEST_CASES", 64).div_ceil(lanes);
     std::thread::scope(|scope| {
-        let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(|| run_cases(cases))).collect();
+        let lanes: Vec<_> = (0..lanes).map(|lane| scope.spawn(move || run_cases(lane, cases))).collect();
         for lane in lanes {
             if let Err(problem) = lane.join().expect("no other panic") {
                 panic!("{problem}");
@@ -112,11 +113,15 @@ fn every_sequence_of_operations_does_what_the_model_says() {
 }
 
 /// Runs cases one after the other, on a server of their own; answers the shortest that fails.
-fn run_cases(cases: u32) -> Result<(), String> {
+fn run_cases(lane: u32, cases: u32) -> Result<(), String> {
     let world = World::start();
+    let mut start = [0; 32];
+    start[..4].copy_from_slice(&count("VELLUM_TEST_SEED", 1).to_le_bytes());
+    start[4..8].copy_from_slice(&lane.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &start);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     let sequences = Machine::sequential_strategy(5..=30);
-    let result = TestRunner::new(config).run(&sequences, |(_, operations, seen)| {
+    let result = TestRunner::new_with_rng(config, rng).run(&sequences, |(_, operations, seen)| {
         let seen = || {
             if let Some(seen) = &seen {
                 seen.fetch_add(1, Ordering::SeqCst);

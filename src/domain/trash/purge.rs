@@ -144,11 +144,8 @@ async fn step(edit: Edit<'_>, id: DeletionId) -> Result<Step> {
         let above = folders::chain(conn, asset.folder.id, &mut parents).await?;
         assets::record_in(edit, ChangeType::AssetPurge, asset, None, above);
     }
-    former::end(
-        edit,
-        &gone.iter().filter(|asset| asset.row.deletion_id.is_none()).map(Asset::path).collect::<Vec<_>>(),
-    )
-    .await?;
+    let went_along: Vec<&Asset> = gone.iter().filter(|asset| asset.row.deletion_id.is_none()).collect();
+    former::forget(edit, id, &went_along).await?;
     purged.bytes = remove_assets(edit, &ids).await?;
     if over {
         purged.folders = remove_folders(edit, id).await?;

@@ -82,7 +82,31 @@ async fn what_takes_a_path_ends_the_way() {
     assert_eq!(former(&server, "b/picture").await, json!(["a/picture"]));
     let create = "mutation { createFolder(input: { path: \"a/other\" }) { created } }";
     server.gql(create, json!({})).await;
-    assert_eq!(leads(&server, "a/other").await, "404", "a folder took it");
+    assert_eq!(leads(&server, "a/other").await, "404", "a folder is there");
+    assert_eq!(former(&server, "b/other").await, json!([]));
+    move_folder(&server, "a/other", "elsewhere").await;
+    assert_eq!(leads(&server, "a/other").await, "b/other", "the folder went on");
+}
+
+#[tokio::test]
+async fn what_went_with_a_folder_is_remembered_where_it_was() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a/photo" }), HOPPER).await;
+    rename(&server, "a/photo", "picture").await;
+    move_folder(&server, "a", "b").await;
+    server.upload(json!({ "path": "a/photo" }), ROCKET).await;
+    move_folder(&server, "a", "c").await;
+    assert_eq!(former(&server, "b/picture").await, json!(["a/picture"]), "another was at a/photo since");
+    assert_eq!(leads(&server, "a/photo").await, "c/photo");
+    let folder = server.gql("{ folder(path: \"c\") { id } }", json!({})).await["folder"]["id"].take();
+    let delete =
+        "mutation($id: ID!) { deleteFolder(input: { folder: { id: $id }, recursive: true }) { __typename } }";
+    server.gql(delete, json!({ "id": folder })).await;
+    assert_eq!(leads(&server, "a/photo").await, "404", "it is in the trash");
+    let purge = "mutation($id: ID!) { purgeTrash(input: { id: $id }) { __typename } }";
+    server.gql(purge, json!({ "id": folder })).await;
+    assert_eq!(leads(&server, "a/photo").await, "404", "it is gone");
+    assert_eq!(leads(&server, "a/picture").await, "b/picture");
 }
 
 #[tokio::test]

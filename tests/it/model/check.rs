@@ -77,8 +77,8 @@ impl Client {
         for (number, (node, folder)) in folders.iter().zip(&library.folders).enumerate() {
             self.check_folder(Thing::Folder(number), node, folder, library)?;
         }
-        for (number, (node, asset)) in assets.iter().zip(&library.assets).enumerate() {
-            self.check_asset(number, node, asset)?;
+        for (number, node) in assets.iter().enumerate() {
+            self.check_asset(number, node, library)?;
         }
         for (node, upload) in uploads.iter().zip(&library.uploads) {
             if node.is_null() && library.may_be_forgotten(upload) {
@@ -152,7 +152,8 @@ impl Client {
         Ok(true)
     }
 
-    fn check_asset(&mut self, number: usize, node: &Value, asset: &Asset) -> Checked {
+    fn check_asset(&mut self, number: usize, node: &Value, library: &Library) -> Checked {
+        let asset = &library.assets[number];
         let thing = Thing::Asset(number);
         if !self.check_life(thing, node, &asset.path, asset.life, asset.revision)? {
             return Ok(());
@@ -185,7 +186,8 @@ impl Client {
             return Ok(());
         }
         same(&format!("whether {what} has a URL"), &node["url"].is_string(), &asset.published().is_some())?;
-        let former: Vec<String> = asset.former_paths.iter().map(|path| self.ids.path(path)).collect();
+        let former = library.former_paths(asset).into_iter();
+        let former: Vec<String> = former.map(|path| self.ids.path(path)).collect();
         same_json(&format!("the former paths of {what}"), &node["formerPaths"], &json!(former))
     }
 
@@ -303,7 +305,7 @@ impl Client {
         let leads_on = library.assets.iter().find(|asset| {
             asset.life == Life::Live
                 && asset.published().is_some()
-                && asset.former_paths.iter().any(|former| former == path)
+                && library.former_paths(asset).contains(&path)
         });
         let Some(asset) = leads_on else { return self.check_bytes(&url, None).await };
         let response = self.http.get(format!("{}{url}", self.base)).send().await?;

@@ -302,14 +302,18 @@ impl Library {
             if self.folder_at(&above).is_none() {
                 let folder = Folder { path: above.clone(), title: None, revision: 1, life: Life::Live };
                 self.folders.push(folder);
-                self.take(&above);
                 entries.push(Entry::new("FOLDER_CREATE", Thing::Folder(self.folders.len() - 1), &above));
             }
         }
         entries
     }
 
-    /// Something is at this path now: it leads to nothing else any more.
+    /// The paths that lead to an asset, newest first.
+    pub fn former_paths<'a>(&self, asset: &'a Asset) -> Vec<&'a str> {
+        asset.former_paths.iter().map(String::as_str).filter(|path| !self.is_taken(path)).collect()
+    }
+
+    /// An asset is at this path now: it leads to no other any more.
     fn take(&mut self, path: &str) {
         for asset in &mut self.assets {
             asset.former_paths.retain(|former| former != path);

@@ -14,7 +14,6 @@ impl Library {
         Checks::default().that(self.asset_at(path).is_none() && self.has_room_above(path), TAKEN).end()?;
         let mut entries = self.make_above(path);
         self.folders.push(Folder { path: path.to_owned(), title: None, revision: 1, life: Life::Live });
-        self.take(path);
         let folder = Thing::Folder(self.folders.len() - 1);
         entries.push(Entry::new("FOLDER_CREATE", folder, path));
         Ok(Outcome::wrote(entries).is("/created", true).id("/folder/id", folder))
@@ -85,9 +84,8 @@ impl Library {
             asset.former_paths.retain(|former| *former != asset.path);
             asset.former_paths.insert(0, std::mem::replace(&mut asset.path, path));
         }
-        let folders = folders.iter().map(|number| self.folders[*number].path.clone());
-        let assets = assets.iter().map(|number| self.assets[*number].path.clone());
-        for path in folders.chain(assets).collect::<Vec<_>>() {
+        for number in assets {
+            let path = self.assets[*number].path.clone();
             self.take(&path);
         }
     }

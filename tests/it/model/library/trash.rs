@@ -149,7 +149,8 @@ impl Library {
             asset.life = Life::Live;
             asset.path = rebase(&asset.path, &from, &to);
         }
-        for path in self.live_paths_within(&to) {
+        for asset in &assets {
+            let path = self.assets[*asset].path.clone();
             self.take(&path);
         }
         let kind = match thing {
@@ -165,12 +166,6 @@ impl Library {
         let entry = Entry::new(kind, thing, &to);
         entries.push(if from == to { entry } else { entry.from(&from) });
         Ok(Outcome::wrote(entries).id("/node/id", thing))
-    }
-
-    fn live_paths_within(&self, path: &str) -> Vec<String> {
-        let (folders, assets) = self.live_within(path);
-        let folders = folders.into_iter().map(|folder| self.folders[folder].path.clone());
-        folders.chain(assets.into_iter().map(|asset| self.assets[asset].path.clone())).collect()
     }
 
     pub(super) fn purge_trash(&mut self, thing: Thing) -> Verdict {
