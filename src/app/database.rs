@@ -1,4 +1,4 @@
-//! Connections: many that read and, on SQLite, one that writes.
+//! Connections: many that read, and on SQLite two that write in turns.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database as SeaDatabase, Database
 use sea_orm_migration::MigratorTrait;
 
 use super::Quick;
+use super::inline::Inline;
 
 /// Connections that read, at most.
 const READERS: u32 = 8;
@@ -20,6 +21,7 @@ const READERS: u32 = 8;
 pub struct Database {
     read: DatabaseConnection,
     write: DatabaseConnection,
+    inline: Option<Arc<Inline>>,
     quick: Option<Quick>,
     statements: Arc<AtomicU64>,
 }
@@ -43,13 +45,13 @@ impl Database {
                 count.fetch_add(1, Ordering::Relaxed);
             });
         }
-        let quick = match url.strip_prefix("sqlite://") {
-            Some(path) => Some(
-                Quick::open(Path::new(path), Arc::clone(&statements)).context("cannot open the database")?,
-            ),
-            None => None,
-        };
-        Ok(Self { read, write, quick, statements })
+        let (mut inline, mut quick) = (None, None);
+        if let Some(path) = url.strip_prefix("sqlite://").map(Path::new) {
+            let cannot = "cannot open the database";
+            inline = Some(Arc::new(Inline::open(path, Arc::clone(&statements)).context(cannot)?));
+            quick = Some(Quick::open(path, Arc::clone(&statements)).context(cannot)?);
+        }
+        Ok(Self { read, write, inline, quick, statements })
     }
 
     /// Brings the tables up to date.
@@ -66,10 +68,15 @@ impl Database {
         &self.read
     }
 
-    /// For writing. On SQLite there is one connection, and the writer has it.
+    /// For writing. On SQLite there is one connection in it, and the writer has that.
     #[must_use]
     pub const fn write(&self) -> &DatabaseConnection {
         &self.write
+    }
+
+    /// For writing on the thread that asks; only SQLite has it, and the writer has that too.
+    pub(super) const fn inline(&self) -> Option<&Arc<Inline>> {
+        self.inline.as_ref()
     }
 
     /// For short reads on the thread that asks; only SQLite has it.

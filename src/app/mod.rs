@@ -4,8 +4,10 @@
 mod clock;
 mod crash;
 mod database;
+mod inline;
 mod quick;
 mod signer;
+mod transaction;
 mod writer;
 
 use std::path::Path;
@@ -22,9 +24,10 @@ use tokio_util::task::TaskTracker;
 pub use clock::Clock;
 pub use crash::crash_point;
 pub use database::Database;
+pub use inline::Inline;
 pub use quick::Quick;
 pub use signer::Signer;
-pub use writer::{Job, Tx};
+pub use writer::{Done, Job, Tx};
 
 use crate::blob::LocalStore;
 use crate::config::Config;
@@ -70,7 +73,7 @@ impl App {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(feed.clone().tail(stop.clone()));
-        let writer = Writer::start(&tasks, database.write().clone(), feed.clone(), clock.clone());
+        let writer = Writer::start(&tasks, &database, feed.clone(), clock.clone());
         let uploads = Semaphore::new(config.max_concurrent_uploads);
         let announcements = broadcast::Sender::new(ANNOUNCEMENTS);
         let inner = Inner {

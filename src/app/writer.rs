@@ -1,5 +1,7 @@
-//! The one writer: a queue in front of one connection. Jobs that wait together share a commit, each in a
+//! The one writer: a queue in front of the database. Jobs that wait together share a commit, each in a
 //! savepoint of its own, so that a refused one leaves no trace; the changelog's counter is bumped last.
+//!
+//! On SQLite jobs that can share a commit of their own, with statements that run on the thread that asks.
 //!
 //! Why a queue: SQLite has one writer and starves those who retry, and on PostgreSQL the counter orders all
 //! commits anyway. Sharing commits buys the throughput back (one sync to disk for many jobs).
@@ -10,15 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use entity::{Timestamp, change};
 use futures_util::FutureExt as _;
-use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
-};
+use sea_orm::{DatabaseTransaction, DbErr};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::Clock;
+use super::transaction::{Engine, Transaction};
+use super::{Clock, Database, Inline};
 use crate::feed::{self, Draft, Feed};
 
 /// Jobs that may wait for the writer; beyond, whoever submits waits.
@@ -29,17 +31,30 @@ const MAX_BATCH: usize = 128;
 /// Work for the writer.
 #[async_trait]
 pub trait Job: Send {
-    /// Does the work in `tx`. False takes back all that it did.
-    async fn run(&mut self, tx: &Tx) -> bool;
+    /// Whether it can also do without [`Tx::pooled`], by [`Tx::inline`].
+    fn runs_inline(&self) -> bool;
+
+    /// Does the work in `tx`.
+    async fn run(&mut self, tx: &Tx) -> Done;
 
     /// Told once, after the commit: with the entries that the job recorded, or why the commit failed.
     fn settle(self: Box<Self>, outcome: Result<Vec<change::Model>, Arc<DbErr>>);
 }
 
+/// What became of a job's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// It is to be committed.
+    Kept,
+    /// It is taken back.
+    TakenBack,
+    /// It is taken back; it has to be done with [`Tx::pooled`], so the job is run again.
+    Elsewhere,
+}
+
 /// The inside of a job: its transaction, the time, new ids, and the entries that it records.
 pub struct Tx {
-    /// Where statements run.
-    pub conn: DatabaseTransaction,
+    part: Transaction,
     /// The time of everything that the job writes.
     pub now: Timestamp,
     clock: Clock,
@@ -47,6 +62,24 @@ pub struct Tx {
 }
 
 impl Tx {
+    /// Where statements run, unless they run inline.
+    #[must_use]
+    pub const fn pooled(&self) -> Option<&DatabaseTransaction> {
+        match &self.part {
+            Transaction::Pooled(transaction) => Some(transaction),
+            Transaction::Inline(..) => None,
+        }
+    }
+
+    /// Where statements run on the thread that asks, if this is so here.
+    #[must_use]
+    pub fn inline(&self) -> Option<&Inline> {
+        match &self.part {
+            Transaction::Pooled(_) => None,
+            Transaction::Inline(inline, _) => Some(inline),
+        }
+    }
+
     /// A new id.
     #[must_use]
     pub fn new_id(&self) -> Uuid {
@@ -65,8 +98,8 @@ impl Tx {
         feed::unnumbered(drafts)
     }
 
-    fn into_parts(self) -> (DatabaseTransaction, Vec<Draft>) {
-        (self.conn, self.drafts.into_inner().unwrap_or_else(PoisonError::into_inner))
+    fn into_parts(self) -> (Transaction, Vec<Draft>) {
+        (self.part, self.drafts.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -76,10 +109,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the writer on a connection of its own.
-    pub fn start(tasks: &TaskTracker, database: DatabaseConnection, feed: Feed, clock: Clock) -> Self {
+    /// Starts the writer.
+    pub fn start(tasks: &TaskTracker, database: &Database, feed: Feed, clock: Clock) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        tasks.spawn(Worker { database, feed, clock }.run(jobs));
+        let pooled = Engine::Pooled(database.write().clone());
+        let inline = database.inline().cloned().map(Engine::Inline);
+        tasks.spawn(Arc::new(Worker { pooled, inline, feed, clock }).run(jobs));
         Self { queue: Mutex::new(Some(queue)) }
     }
 
@@ -105,26 +140,58 @@ impl Writer {
 }
 
 struct Worker {
-    database: DatabaseConnection,
+    pooled: Engine,
+    inline: Option<Engine>,
     feed: Feed,
     clock: Clock,
 }
 
-/// A job that was done, with the entries that it recorded.
-type Done = (Box<dyn Job>, Vec<Draft>);
+/// A job with the entries that it recorded.
+type Recorded = (Box<dyn Job>, Vec<Draft>);
+
+/// What became of jobs that shared a transaction. If it failed, all that they did is taken back.
+#[derive(Default)]
+struct Batch {
+    /// To be committed.
+    done: Vec<Recorded>,
+    /// Taken back by themselves.
+    refused: Vec<Box<dyn Job>>,
+    /// They need the other engine.
+    elsewhere: Vec<Box<dyn Job>>,
+}
 
 impl Worker {
-    async fn run(self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
-        let mut batch = Vec::with_capacity(MAX_BATCH);
-        while jobs.recv_many(&mut batch, MAX_BATCH).await > 0 {
-            self.commit(std::mem::take(&mut batch)).await;
+    async fn run(self: Arc<Self>, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+        let mut waiting = Vec::with_capacity(MAX_BATCH);
+        while jobs.recv_many(&mut waiting, MAX_BATCH).await > 0 {
+            let (inline, mut pooled): (Vec<_>, Vec<_>) =
+                waiting.drain(..).partition(|job| self.inline.is_some() && job.runs_inline());
+            if !inline.is_empty() {
+                pooled.extend(self.commit_inline(inline).await);
+            }
+            if !pooled.is_empty() {
+                self.commit(&self.pooled, pooled).await;
+            }
         }
     }
 
-    async fn commit(&self, jobs: Vec<Box<dyn Job>>) {
-        let mut done = Vec::with_capacity(jobs.len());
-        let mut refused = Vec::new();
-        let outcome = self.transact(jobs, &mut done, &mut refused).await;
+    /// Commits jobs on a thread where they may work and wait for the disk; answers those that need the other engine.
+    async fn commit_inline(self: &Arc<Self>, jobs: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+        let Some(engine) = self.inline.clone() else { return jobs };
+        let worker = Arc::clone(self);
+        let runtime = Handle::current();
+        let commit = spawn_blocking(move || runtime.block_on(worker.commit(&engine, jobs)));
+        commit.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a commit did not end");
+            Vec::new()
+        })
+    }
+
+    /// Commits jobs, and settles them; answers those that need the other engine.
+    async fn commit(&self, engine: &Engine, jobs: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+        let mut batch = Batch::default();
+        let outcome = self.transact(engine, jobs, &mut batch).await;
+        let Batch { done, refused, elsewhere } = batch;
         match outcome {
             Ok(mut entries) => {
                 if let Some(last) = entries.iter().flatten().last() {
@@ -147,73 +214,60 @@ impl Worker {
                 }
             }
         }
+        elsewhere
     }
 
-    /// Runs every job in one transaction. What is in `done` holds only if this succeeds.
+    /// Runs every job in one transaction. What is in `batch.done` holds only if this succeeds.
     async fn transact(
         &self,
+        engine: &Engine,
         jobs: Vec<Box<dyn Job>>,
-        done: &mut Vec<Done>,
-        refused: &mut Vec<Box<dyn Job>>,
+        batch: &mut Batch,
     ) -> Result<Vec<Vec<change::Model>>, DbErr> {
         let mut jobs = jobs.into_iter();
-        let begun = self.begin().await;
-        let transaction = match begun {
+        let transaction = match engine.begin().await {
             Ok(transaction) => transaction,
             Err(error) => {
-                done.extend(jobs.map(|job| (job, Vec::new())));
+                batch.done.extend(jobs.map(|job| (job, Vec::new())));
                 return Err(error);
             }
         };
         while let Some(mut job) = jobs.next() {
             match self.attempt(&transaction, job.as_mut()).await {
-                Ok(Some(drafts)) => done.push((job, drafts)),
-                Ok(None) => refused.push(job),
+                Ok((Done::Kept, drafts)) => batch.done.push((job, drafts)),
+                Ok((Done::TakenBack, _)) => batch.refused.push(job),
+                Ok((Done::Elsewhere, _)) => batch.elsewhere.push(job),
                 Err(error) => {
-                    done.push((job, Vec::new()));
-                    done.extend(jobs.map(|job| (job, Vec::new())));
+                    batch.done.push((job, Vec::new()));
+                    batch.done.extend(jobs.map(|job| (job, Vec::new())));
                     return Err(error);
                 }
             }
         }
-        if done.is_empty() {
+        if batch.done.is_empty() {
             transaction.rollback().await?;
             return Ok(Vec::new());
         }
-        let drafts = done.iter_mut().map(|(_, drafts)| std::mem::take(drafts)).collect();
+        let drafts = batch.done.iter_mut().map(|(_, drafts)| std::mem::take(drafts)).collect();
         let entries = feed::append(&transaction, drafts).await?;
         transaction.commit().await?;
         Ok(entries)
     }
 
-    /// Runs one job in a savepoint; its drafts if it is to stay.
-    async fn attempt(
-        &self,
-        outer: &DatabaseTransaction,
-        job: &mut dyn Job,
-    ) -> Result<Option<Vec<Draft>>, DbErr> {
-        let conn = outer.begin().await?;
+    /// Runs one job in a part of the transaction, which stays if the job says so.
+    async fn attempt(&self, outer: &Transaction, job: &mut dyn Job) -> Result<(Done, Vec<Draft>), DbErr> {
+        let part = outer.part().await?;
         let tx =
-            Tx { conn, now: self.clock.now(), clock: self.clock.clone(), drafts: Mutex::new(Vec::new()) };
-        let kept = AssertUnwindSafe(job.run(&tx)).catch_unwind().await.unwrap_or_else(|_| {
+            Tx { part, now: self.clock.now(), clock: self.clock.clone(), drafts: Mutex::new(Vec::new()) };
+        let done = AssertUnwindSafe(job.run(&tx)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!("an operation panicked; it was taken back");
-            false
+            Done::TakenBack
         });
-        let (savepoint, drafts) = tx.into_parts();
-        if kept {
-            savepoint.commit().await?;
-            Ok(Some(drafts))
-        } else {
-            savepoint.rollback().await?;
-            Ok(None)
+        let (part, drafts) = tx.into_parts();
+        match done {
+            Done::Kept => part.commit().await?,
+            Done::TakenBack | Done::Elsewhere => part.rollback().await?,
         }
-    }
-
-    async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        self.database.begin_with_options(options).await
+        Ok((done, drafts))
     }
 }

@@ -11,7 +11,7 @@ use entity::name::Holder;
 use entity::{AssetId, DeletionId, FolderId, asset, folder, version};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
+    IntoActiveModel as _, QueryFilter as _, QuerySelect as _, QueryTrait as _, TryIntoModel as _, Update,
 };
 use serde_json::Value as Json;
 
@@ -20,6 +20,7 @@ use super::as_of::Then;
 use super::error::{Error, Result};
 use super::folder::FolderRef;
 use super::path::{MAX_DEPTH, MAX_PATH_BYTES, TreePath, join, parse_name};
+use super::rows::Rows;
 use super::{Committed, Edit, check_revision, commit, former, name, quick, search, text, writes_alone};
 use crate::app::App;
 use crate::feed::{Draft, VersionFacts};
@@ -403,7 +404,7 @@ impl AssetRef {
 
 /// Applies `change` to an asset, with its revision and stamp.
 pub(super) async fn touch(
-    edit: Edit<'_>,
+    edit: impl Rows,
     asset: Asset,
     change: impl FnOnce(&mut asset::ActiveModel),
 ) -> Result<Asset> {
@@ -413,22 +414,23 @@ pub(super) async fn touch(
     row.updated_at = Set(edit.now());
     row.updated_by = Set(edit.by());
     change(&mut row);
-    Ok(Asset { row: row.update(edit.conn()).await?, published: None, ..asset })
+    edit.write(&Update::one(row.clone()).validate()?.into_query()).await?;
+    Ok(Asset { row: row.try_into_model()?, published: None, ..asset })
 }
 
 /// Records an entry about an asset: where it was before, and the version that it is about.
 pub(super) async fn record(
-    edit: Edit<'_>,
+    edit: impl Rows,
     kind: ChangeType,
     asset: &Asset,
     left: Option<(String, &folder::Model)>,
     version: Option<&version::Model>,
 ) -> Result<()> {
-    let mut above = super::folder::lineage(edit.conn(), &asset.folder.path).await?;
+    let mut above = edit.lineage(&asset.folder.path).await?;
     let mut direct = vec![asset.folder.id];
     if let Some((_, folder)) = &left {
         direct.push(folder.id);
-        above.extend(super::folder::lineage(edit.conn(), &folder.path).await?);
+        above.extend(edit.lineage(&folder.path).await?);
     }
     let old_path = left.map(|(path, _)| path);
     edit.record(Draft { old_path, direct, above, version: version.map(facts), ..draft(edit, kind, asset) });
@@ -437,7 +439,7 @@ pub(super) async fn record(
 
 /// Records an entry about an asset whose folders are known: ids of those above its own, without the root.
 pub(super) fn record_in(
-    edit: Edit<'_>,
+    edit: impl Rows,
     kind: ChangeType,
     asset: &Asset,
     old_path: Option<String>,
@@ -446,7 +448,7 @@ pub(super) fn record_in(
     edit.record(Draft { old_path, above, ..draft(edit, kind, asset) });
 }
 
-fn draft(edit: Edit<'_>, kind: ChangeType, asset: &Asset) -> Draft {
+fn draft(edit: impl Rows, kind: ChangeType, asset: &Asset) -> Draft {
     Draft {
         kind,
         at: edit.now(),

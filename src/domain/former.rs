@@ -151,10 +151,10 @@ pub async fn paths(conn: &impl ConnectionTrait, assets: &[&Asset]) -> Result<Has
     let candidates: HashSet<&str> = walks.iter().flat_map(Walk::paths).map(String::as_str).collect();
     let taken = taken(conn, &candidates).await?;
     let lineages = candidates.iter().flat_map(|path| lineage_paths(path)).collect();
-    let mut newest: HashMap<String, Uuid> = HashMap::new();
-    for trail in by_paths(conn, lineages).await? {
-        let moment = left(&trail);
-        newest.entry(trail.path).and_modify(|newest| *newest = moment.max(*newest)).or_insert(moment);
+    let trails = by_paths(conn, lineages).await?;
+    let mut by_path: HashMap<&str, Vec<&former_path::Model>> = HashMap::new();
+    for trail in &trails {
+        by_path.entry(&trail.path).or_default().push(trail);
     }
     let mut steps = MAX_STEPS_OF_PAGE;
     let mut told = HashMap::with_capacity(walks.len());
@@ -164,8 +164,10 @@ pub async fn paths(conn: &impl ConnectionTrait, assets: &[&Asset]) -> Result<Has
             if taken.contains(path) || paths.contains(path) {
                 continue;
             }
-            let last = lineage_paths(path).iter().filter_map(|path| newest.get(path)).max();
-            let leads_here = last == Some(at)
+            let lineage = lineage_paths(path);
+            let trails = lineage.iter().filter_map(|above| by_path.get(above.as_str())).flatten();
+            let last = trails.filter(|trail| concerns(trail, path)).map(|trail| left(trail)).max();
+            let leads_here = last == Some(*at)
                 || last_at(conn, path, &mut steps).await?.is_some_and(|asset| asset.row.id == walk.asset);
             if leads_here {
                 paths.push(path.clone());
@@ -185,9 +187,15 @@ fn left(trail: &former_path::Model) -> Uuid {
     }
 }
 
+/// Whether a trail of a path or of one above it says something of what was at `path`: below an asset is nothing.
+fn concerns(trail: &former_path::Model, path: &str) -> bool {
+    trail.asset_id.is_none() || trail.path == path
+}
+
 /// The asset that was at `path` last, wherever it is now. None also when that one is gone.
 async fn last_at(conn: &impl ConnectionTrait, path: &str, steps: &mut usize) -> Result<Option<Asset>> {
     let mut trails = by_paths(conn, lineage_paths(path).into_iter().collect()).await?;
+    trails.retain(|trail| concerns(trail, path));
     trails.sort_unstable_by_key(|trail| Reverse(left(trail)));
     for trail in trails {
         match follow(conn, path, trail, steps).await? {
@@ -238,8 +246,7 @@ async fn follow(
         at = format!("{next}{}", &at[trail.path.len()..]);
         let since = trail.back_id.unwrap_or(trail.id);
         let later = by_paths(conn, lineage_paths(&at).into_iter().collect()).await?.into_iter();
-        let later =
-            later.filter(|later| left(later) > since && (later.asset_id.is_none() || later.path == at));
+        let later = later.filter(|later| left(later) > since && concerns(later, &at));
         if let Some(later) = later.min_by_key(left) {
             trail = later;
             continue;

@@ -18,6 +18,7 @@ mod name;
 pub mod page;
 pub mod path;
 mod quick;
+mod rows;
 pub mod search;
 pub mod stored_file;
 mod text;
@@ -25,6 +26,7 @@ pub mod trash;
 pub mod upload;
 pub mod version;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,7 +36,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::app::{App, Job, Tx};
+use crate::app::{App, Done, Job, Tx};
 use crate::feed::Draft;
 use actor::{Actor, Role};
 use error::{Error, Result};
@@ -52,13 +54,18 @@ pub struct Committed<T> {
 #[derive(Clone, Copy)]
 pub struct Edit<'a> {
     tx: &'a Tx,
+    conn: &'a DatabaseTransaction,
     by: &'a Stamp,
 }
 
-impl Edit<'_> {
+impl<'a> Edit<'a> {
+    fn new(tx: &'a Tx, by: &'a Stamp) -> Option<Self> {
+        Some(Self { tx, conn: tx.pooled()?, by })
+    }
+
     /// Where statements run.
     pub(crate) const fn conn(&self) -> &DatabaseTransaction {
-        &self.tx.conn
+        self.conn
     }
 
     /// The time of everything that the operation writes.
@@ -114,16 +121,51 @@ where
     T: Send + 'static,
     W: for<'a> FnOnce(Edit<'a>) -> BoxFuture<'a, Result<T>> + Send + 'static,
 {
+    submit(app, actor, ending, Once { work: Some(work), outcome: PhantomData }).await
+}
+
+/// What an operation does, on its way through the writer.
+#[async_trait]
+trait Work: Send + 'static {
+    /// What it answers.
+    type Outcome: Send + 'static;
+
+    /// Whether it can do with [`Tx::inline`].
+    fn runs_inline(&self) -> bool;
+
+    /// Does it; none when it cannot be done in this transaction.
+    async fn run(&mut self, tx: &Tx, by: &Stamp) -> Option<Result<Self::Outcome>>;
+}
+
+/// Work that needs a transaction of the pool.
+struct Once<T, W> {
+    work: Option<W>,
+    outcome: PhantomData<fn() -> T>,
+}
+
+#[async_trait]
+impl<T, W> Work for Once<T, W>
+where
+    T: Send + 'static,
+    W: for<'a> FnOnce(Edit<'a>) -> BoxFuture<'a, Result<T>> + Send + 'static,
+{
+    type Outcome = T;
+
+    fn runs_inline(&self) -> bool {
+        false
+    }
+
+    async fn run(&mut self, tx: &Tx, by: &Stamp) -> Option<Result<T>> {
+        let edit = Edit::new(tx, by)?;
+        Some(self.work.take()?(edit).await)
+    }
+}
+
+async fn submit<W: Work>(app: &App, actor: &Actor, ending: Ending, work: W) -> Result<Committed<W::Outcome>> {
     actor.require(Role::Editor)?;
     let (reply, answer) = oneshot::channel();
-    let operation = Operation {
-        work: Some(work),
-        by: actor.stamp.clone(),
-        ending,
-        outcome: None,
-        rehearsed: Vec::new(),
-        reply,
-    };
+    let operation =
+        Operation { work, by: actor.stamp.clone(), ending, outcome: None, rehearsed: Vec::new(), reply };
     if !app.submit(Box::new(operation)).await {
         return Err(Error::stopping());
     }
@@ -131,32 +173,31 @@ where
 }
 
 /// An operation on its way through the writer.
-struct Operation<T, W> {
-    work: Option<W>,
+struct Operation<W: Work> {
+    work: W,
     by: Stamp,
     ending: Ending,
-    outcome: Option<Result<T>>,
+    outcome: Option<Result<W::Outcome>>,
     rehearsed: Vec<change_row::Model>,
-    reply: oneshot::Sender<Result<Committed<T>>>,
+    reply: oneshot::Sender<Result<Committed<W::Outcome>>>,
 }
 
 #[async_trait]
-impl<T, W> Job for Operation<T, W>
-where
-    T: Send + 'static,
-    W: for<'a> FnOnce(Edit<'a>) -> BoxFuture<'a, Result<T>> + Send + 'static,
-{
-    async fn run(&mut self, tx: &Tx) -> bool {
-        let Some(work) = self.work.take() else {
-            return false;
+impl<W: Work> Job for Operation<W> {
+    fn runs_inline(&self) -> bool {
+        self.work.runs_inline()
+    }
+
+    async fn run(&mut self, tx: &Tx) -> Done {
+        let Some(outcome) = self.work.run(tx, &self.by).await else {
+            return Done::Elsewhere;
         };
-        let outcome = work(Edit { tx, by: &self.by }).await;
         let kept = outcome.is_ok() && self.ending == Ending::Keep;
         if outcome.is_ok() && !kept {
             self.rehearsed = tx.rehearsed();
         }
         self.outcome = Some(outcome);
-        kept
+        if kept { Done::Kept } else { Done::TakenBack }
     }
 
     fn settle(self: Box<Self>, outcome: std::result::Result<Vec<change_row::Model>, Arc<DbErr>>) {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use entity::asset::{Tags, Visibility};
 use entity::version::State;
 use entity::{
-    Actor, AssetId, DeletionId, FolderId, StoredFileId, Timestamp, VersionId, asset, folder, version,
+    Actor, AssetId, BlobId, DeletionId, FolderId, StoredFileId, Timestamp, VersionId, asset, folder,
+    stored_file, version,
 };
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ValueRef};
 use rusqlite::{Connection, Row};
@@ -16,9 +17,9 @@ use sea_orm::ActiveEnum as _;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::asset::{Along, Asset};
+use super::asset::{Along, Asset, AssetRef};
 use super::page::{Direction, Page, SortKey};
-use super::path::TreePath;
+use super::path::{TreePath, lineage_paths};
 use crate::app::App;
 
 const FOLDER: &str = "f.id, f.parent_id, f.name, f.path, f.depth, f.title, f.revision, f.created_at, f.created_by, \
@@ -133,7 +134,80 @@ pub fn versions_of(
     })
 }
 
+/// The asset that `target` names, outside the trash.
+pub(super) fn live_asset(connection: &Connection, target: &AssetRef) -> rusqlite::Result<Option<Asset>> {
+    let reader = Reader::default();
+    let read = |row: &Row<'_>| {
+        let folder = Arc::new(reader.folder(row, 0)?);
+        reader.asset(row, FOLDER_COLUMNS, folder, None)
+    };
+    let live = "a.deletion_id IS NULL AND f.deletion_id IS NULL";
+    match target {
+        AssetRef::Id(id) => {
+            let sql = const_format(&ASSET_BY_ID, || {
+                format!(
+                    "SELECT {FOLDER}, {ASSET} FROM assets AS a CROSS JOIN folders AS f ON f.id = a.folder_id \
+                     WHERE a.id = ?1 AND {live}"
+                )
+            });
+            one(connection, sql, &[&Id(id.0)], read)
+        }
+        AssetRef::Path(path) => {
+            let sql = const_format(&ASSET_BY_PATH, || {
+                format!(
+                    "SELECT {FOLDER}, {ASSET} FROM folders AS f CROSS JOIN assets AS a ON a.folder_id = f.id \
+                     WHERE f.path = ?1 AND a.name = ?2 AND {live}"
+                )
+            });
+            one(connection, sql, &[&path.parent().as_str(), &path.name()], read)
+        }
+    }
+}
+
+/// A version by its id.
+pub(super) fn version(connection: &Connection, id: VersionId) -> rusqlite::Result<Option<version::Model>> {
+    let sql = const_format(&VERSION_BY_ID, || format!("SELECT {VERSION} FROM versions AS v WHERE v.id = ?1"));
+    one(connection, sql, &[&Id(id.0)], |row| Reader::default().version(row, 0))
+}
+
+/// A stored file by its id.
+pub(super) fn stored_file(
+    connection: &Connection,
+    wanted: StoredFileId,
+) -> rusqlite::Result<Option<stored_file::Model>> {
+    let sql = "SELECT id, backend, content_type, size_bytes, sha256, created_at, created_by, blob_id, kept, \
+        deleted_at FROM stored_files WHERE id = ?1";
+    one(connection, sql, &[&Id(wanted.0)], |row| {
+        Ok(stored_file::Model {
+            id: StoredFileId(id(row, 0)?),
+            backend: row.get(1)?,
+            content_type: row.get(2)?,
+            size_bytes: row.get(3)?,
+            sha256: row.get(4)?,
+            created_at: Timestamp(row.get(5)?),
+            created_by: Reader::default().actor(row, 6)?,
+            blob_id: optional_id(row, 7)?.map(BlobId),
+            kept: row.get(8)?,
+            deleted_at: row.get::<_, Option<i64>>(9)?.map(Timestamp),
+        })
+    })
+}
+
+/// Ids of the folder at a path and of those above it, without the root, nearest first.
+pub(super) fn lineage(connection: &Connection, path: &str) -> rusqlite::Result<Vec<FolderId>> {
+    let sql = "SELECT id FROM folders WHERE path = ?1 AND deletion_id IS NULL";
+    let mut above = Vec::new();
+    for path in lineage_paths(path).iter().skip(1).rev() {
+        let found = one(connection, sql, &[path], |row| id(row, 0))?;
+        above.extend(found.map(FolderId));
+    }
+    Ok(above)
+}
+
 type Text = std::sync::OnceLock<String>;
+static ASSET_BY_ID: Text = Text::new();
+static ASSET_BY_PATH: Text = Text::new();
+static VERSION_BY_ID: Text = Text::new();
 static FOLDER_AT: Text = Text::new();
 static ASSET_AT: Text = Text::new();
 

@@ -13,9 +13,10 @@ use sea_orm::{
 };
 
 use super::actor::{Actor, Role};
-use super::asset::{self, AssetRef, NewAsset};
+use super::asset::{self, AssetRef};
 use super::error::{Error, Result};
 use super::path::{TreePath, parse_name};
+use super::rows::{self, OnRows, Rows};
 use super::upload::{self, Target};
 use super::version::{Fate, NewVersion, Outcome, checked_label};
 use super::{Committed, Edit, check_revision, commit, gc};
@@ -165,17 +166,24 @@ pub struct FileVersion {
 /// `NOT_FOUND` for a file that there is not, or that is deleted; `REVISION_CONFLICT`; `ALREADY_EXISTS` when a
 /// folder is at the path; `BAD_USER_INPUT`.
 pub async fn create_version(app: &App, actor: &Actor, new: FileVersion) -> Result<Committed<Outcome>> {
-    commit(app, actor, move |edit| Box::pin(create_version_in(edit, new))).await
+    rows::commit(app, actor, new).await
 }
 
-pub(super) async fn create_version_in(edit: Edit<'_>, new: FileVersion) -> Result<Outcome> {
+impl OnRows for FileVersion {
+    type Outcome = Outcome;
+
+    async fn run<R: Rows>(self, rows: R) -> Result<Outcome> {
+        create_version_in(rows, self).await
+    }
+}
+
+pub(super) async fn create_version_in(edit: impl Rows, new: FileVersion) -> Result<Outcome> {
     let filename = new.filename.map(|name| parse_name(&name, "input.filename")).transpose()?;
     let label = checked_label(new.label)?;
     if new.if_revision.is_some_and(|revision| revision < 0) {
         return Err(Error::bad_input("input.ifRevision", "must not be negative"));
     }
-    let file = stored_file::Entity::find_by_id(new.file).lock_shared().one(edit.conn()).await?;
-    let file = file.filter(|file| file.blob_id.is_some());
+    let file = edit.file(new.file).await?.filter(|file| file.blob_id.is_some());
     let file = file.ok_or_else(|| Error::NotFound(format!("there is no stored file {}", new.file)))?;
     let asset = target_asset(edit, &new.path, new.if_revision).await?;
     let version = NewVersion {
@@ -190,16 +198,16 @@ pub(super) async fn create_version_in(edit: Edit<'_>, new: FileVersion) -> Resul
 }
 
 /// The asset at a path, made when there is none.
-async fn target_asset(edit: Edit<'_>, path: &TreePath, if_revision: Option<i64>) -> Result<asset::Asset> {
+async fn target_asset(edit: impl Rows, path: &TreePath, if_revision: Option<i64>) -> Result<asset::Asset> {
     let what = || format!("asset {path}");
-    match asset::lock(edit.conn(), &AssetRef::Path(path.clone())).await {
+    match edit.asset(&AssetRef::Path(path.clone())).await {
         Ok(asset) => {
             check_revision(what, if_revision, asset.row.revision)?;
             Ok(asset)
         }
         Err(Error::NotFound(_)) => {
             check_revision(what, if_revision, 0)?;
-            asset::insert(edit, path, NewAsset::default()).await
+            edit.new_asset(path).await
         }
         Err(error) => Err(error),
     }

@@ -10,12 +10,14 @@ use entity::{AssetId, VersionId, stored_file, version};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
     IntoActiveModel as _, IntoSimpleExpr as _, QueryFilter as _, QuerySelect as _, QueryTrait as _,
+    TryIntoModel as _, Update,
 };
 
 use super::actor::{Actor, Role};
 use super::asset::{self, Asset, AssetRef};
 use super::error::{Error, Result};
 use super::page::{Direction, Page, Position, Slice, SortKey, Source, fetch};
+use super::rows::{self, OnRows, Rows};
 use super::{Committed, Edit, check_revision, commit, content_type, quick, text, writes_alone};
 use crate::app::App;
 
@@ -189,11 +191,22 @@ pub struct Target {
 /// # Errors
 /// `NOT_FOUND`, `REVISION_CONFLICT`.
 pub async fn publish(app: &App, actor: &Actor, target: Target) -> Result<Committed<Outcome>> {
-    commit(app, actor, move |edit| Box::pin(publish_in(edit, target))).await
+    rows::commit(app, actor, Publishing(target)).await
 }
 
-pub(super) async fn publish_in(edit: Edit<'_>, target: Target) -> Result<Outcome> {
-    let (version, asset) = lock(edit.conn(), target.id).await?;
+#[derive(Clone)]
+struct Publishing(Target);
+
+impl OnRows for Publishing {
+    type Outcome = Outcome;
+
+    async fn run<R: Rows>(self, rows: R) -> Result<Outcome> {
+        publish_in(rows, self.0).await
+    }
+}
+
+pub(super) async fn publish_in(edit: impl Rows, target: Target) -> Result<Outcome> {
+    let (version, asset) = edit.version(target.id).await?;
     if version.state == State::Published {
         return Ok(Outcome { version, asset });
     }
@@ -205,7 +218,8 @@ pub(super) async fn publish_in(edit: Edit<'_>, target: Target) -> Result<Outcome
     row.published_by = Set(Some(edit.by()));
     row.archived_at = Set(None);
     row.archived_by = Set(None);
-    let version = row.update(edit.conn()).await?;
+    edit.write(&Update::one(row.clone()).validate()?.into_query()).await?;
+    let version = row.try_into_model()?;
     let asset = asset::touch(edit, asset, |row| show(row, Some(&version))).await?;
     asset::record(edit, ChangeType::AssetPublish, &asset, None, Some(&version)).await?;
     Ok(Outcome { version, asset })
@@ -255,14 +269,22 @@ pub struct Restoration {
 /// # Errors
 /// `NOT_FOUND`, `REVISION_CONFLICT`, `BAD_USER_INPUT` for a label that is too long.
 pub async fn restore(app: &App, actor: &Actor, restoration: Restoration) -> Result<Committed<Restored>> {
-    commit(app, actor, move |edit| Box::pin(restore_in(edit, restoration))).await
+    rows::commit(app, actor, restoration).await
 }
 
-pub(super) async fn restore_in(edit: Edit<'_>, restoration: Restoration) -> Result<Restored> {
+impl OnRows for Restoration {
+    type Outcome = Restored;
+
+    async fn run<R: Rows>(self, rows: R) -> Result<Restored> {
+        restore_in(rows, self).await
+    }
+}
+
+pub(super) async fn restore_in(edit: impl Rows, restoration: Restoration) -> Result<Restored> {
     let label = checked_label(restoration.label)?;
-    let (from, asset) = lock(edit.conn(), restoration.target.id).await?;
+    let (from, asset) = edit.version(restoration.target.id).await?;
     check(&asset, restoration.target.if_revision)?;
-    let file = stored_file::Entity::find_by_id(from.stored_file_id).one(edit.conn()).await?;
+    let file = edit.file(from.stored_file_id).await?;
     let new = NewVersion {
         file: file.ok_or_else(|| Error::internal(format!("{} has no stored file", from.id)))?,
         filename: from.filename.clone(),
@@ -323,7 +345,7 @@ pub(super) async fn relabel_in(edit: Edit<'_>, relabelling: Relabelling) -> Resu
 }
 
 /// Adds the next version to a locked asset, with its entry.
-pub(super) async fn add(edit: Edit<'_>, asset: Asset, new: NewVersion, fate: Fate) -> Result<Outcome> {
+pub(super) async fn add(edit: impl Rows, asset: Asset, new: NewVersion, fate: Fate) -> Result<Outcome> {
     let number = asset.row.latest_number + 1;
     let published = fate == Fate::Publish;
     if published {
@@ -348,7 +370,8 @@ pub(super) async fn add(edit: Edit<'_>, asset: Asset, new: NewVersion, fate: Fat
         archived_at: Set(None),
         archived_by: Set(None),
     };
-    let version = row.insert(edit.conn()).await?;
+    edit.write(&version::Entity::insert(row.clone()).into_query()).await?;
+    let version = row.try_into_model()?;
     let asset = asset::touch(edit, asset, |row| {
         row.latest_number = Set(number);
         if published {
@@ -368,7 +391,7 @@ pub(super) fn checked_label(label: Option<String>) -> Result<Option<String>> {
 }
 
 /// Archives the published version, if there is one.
-async fn set_aside_published(edit: Edit<'_>, asset: &Asset) -> Result<()> {
+async fn set_aside_published(edit: impl Rows, asset: &Asset) -> Result<()> {
     let Some(id) = asset.row.published_version_id else { return Ok(()) };
     let row = version::ActiveModel {
         state: Set(State::Archived),
@@ -376,8 +399,8 @@ async fn set_aside_published(edit: Edit<'_>, asset: &Asset) -> Result<()> {
         archived_by: Set(Some(edit.by())),
         ..Default::default()
     };
-    version::Entity::update_many().set(row).filter(version::Column::Id.eq(id)).exec(edit.conn()).await?;
-    Ok(())
+    let archive = version::Entity::update_many().set(row).filter(version::Column::Id.eq(id));
+    edit.write(&archive.into_query()).await
 }
 
 /// Lets the asset's row tell what is published.
@@ -391,8 +414,8 @@ fn show(row: &mut entity::asset::ActiveModel, version: Option<&version::Model>) 
 }
 
 /// A version and its asset, held against other writers until the transaction ends.
-async fn lock(conn: &impl ConnectionTrait, id: VersionId) -> Result<(version::Model, Asset)> {
-    let not_found = || Error::NotFound(format!("there is no version {id}"));
+pub(super) async fn lock(conn: &impl ConnectionTrait, id: VersionId) -> Result<(version::Model, Asset)> {
+    let not_found = || not_found(id);
     let version = version::Entity::find_by_id(id).one(conn).await?.ok_or_else(not_found)?;
     // The asset first: who changes a version holds its asset. Then the version as it is under that lock.
     let asset = asset::lock(conn, &AssetRef::Id(version.asset_id)).await?;
@@ -401,6 +424,11 @@ async fn lock(conn: &impl ConnectionTrait, id: VersionId) -> Result<(version::Mo
     }
     let version = version::Entity::find_by_id(id).lock_exclusive().one(conn).await?.ok_or_else(not_found)?;
     Ok((version, asset))
+}
+
+/// There is no such version.
+pub(super) fn not_found(id: VersionId) -> Error {
+    Error::NotFound(format!("there is no version {id}"))
 }
 
 fn check(asset: &Asset, if_revision: Option<i64>) -> Result<()> {

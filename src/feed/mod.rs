@@ -14,7 +14,9 @@ mod tailer;
 use entity::change::{self, ChangeType};
 use entity::{Actor, AssetId, FolderId, Timestamp, VersionId, change_folder, changelog_head};
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
-use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _};
+use sea_orm::{
+    ActiveValue::Set, DbBackend, DbErr, EntityTrait as _, IntoActiveModel as _, QueryTrait as _, Statement,
+};
 use uuid::Uuid;
 
 pub use cursor::{Cursor, CursorError};
@@ -66,21 +68,34 @@ pub struct VersionFacts {
     pub sha256: String,
 }
 
+/// A transaction that entries are appended in.
+pub trait Append: Sync {
+    /// The dialect of its statements.
+    fn backend(&self) -> DbBackend;
+
+    /// Runs a statement that writes.
+    fn write(&self, statement: Statement) -> impl Future<Output = Result<(), DbErr>> + Send;
+
+    /// Runs a statement that writes and answers with a number in its only column, `column`.
+    fn write_for_number(
+        &self,
+        statement: Statement,
+        column: &str,
+    ) -> impl Future<Output = Result<Option<i64>, DbErr>> + Send;
+}
+
 /// Writes the entries of several mutations that share a commit; answers with them, numbered. Has to be the
 /// last that a transaction does: from here on it holds the counter that every other commit needs.
 ///
 /// # Errors
 /// What the database says.
-pub async fn append(
-    conn: &impl ConnectionTrait,
-    mutations: Vec<Vec<Draft>>,
-) -> Result<Vec<Vec<change::Model>>, DbErr> {
+pub async fn append(to: &impl Append, mutations: Vec<Vec<Draft>>) -> Result<Vec<Vec<change::Model>>, DbErr> {
     let count: usize = mutations.iter().map(Vec::len).sum();
     if count == 0 {
         return Ok(mutations.into_iter().map(|_| Vec::new()).collect());
     }
     let count = i64::try_from(count).map_err(|error| DbErr::Custom(error.to_string()))?;
-    let mut seq = take_numbers(conn, count).await? - count;
+    let mut seq = take_numbers(to, count).await? - count;
     let mut entries = Vec::with_capacity(mutations.len());
     for drafts in mutations {
         let end = seq + i64::try_from(drafts.len()).unwrap_or(0);
@@ -90,30 +105,31 @@ pub async fn append(
         };
         entries.push(drafts.into_iter().map(number).collect::<Vec<_>>());
     }
-    insert(conn, &entries.concat()).await?;
+    insert(to, &entries.concat()).await?;
     Ok(entries)
 }
 
 /// Takes the next `count` numbers; answers with the last of them.
-async fn take_numbers(conn: &impl ConnectionTrait, count: i64) -> Result<i64, DbErr> {
+async fn take_numbers(to: &impl Append, count: i64) -> Result<i64, DbErr> {
     let bump = Query::update()
         .table(changelog_head::Entity)
         .value(changelog_head::Column::LastSeq, Expr::col(changelog_head::Column::LastSeq).add(count))
         .and_where(Expr::col(changelog_head::Column::Id).eq(1))
         .returning_col(changelog_head::Column::LastSeq)
         .to_owned();
-    let row = conn.query_one(&bump).await?;
-    row.ok_or_else(|| DbErr::RecordNotFound("the head of the changelog".to_owned()))?.try_get("", "last_seq")
+    let last = to.write_for_number(to.backend().build(&bump), "last_seq").await?;
+    last.ok_or_else(|| DbErr::RecordNotFound("the head of the changelog".to_owned()))
 }
 
-async fn insert(conn: &impl ConnectionTrait, entries: &[change::Model]) -> Result<(), DbErr> {
+async fn insert(to: &impl Append, entries: &[change::Model]) -> Result<(), DbErr> {
     for chunk in entries.chunks(INSERT_CHUNK) {
         let rows = chunk.iter().map(|entry| entry.clone().into_active_model());
-        change::Entity::insert_many(rows).exec_without_returning(conn).await?;
+        to.write(to.backend().build(&change::Entity::insert_many(rows).into_query())).await?;
     }
     let places: Vec<_> = entries.iter().flat_map(places).collect();
     for chunk in places.chunks(INSERT_CHUNK) {
-        change_folder::Entity::insert_many(chunk.to_vec()).exec_without_returning(conn).await?;
+        let insert = change_folder::Entity::insert_many(chunk.to_vec()).into_query();
+        to.write(to.backend().build(&insert)).await?;
     }
     Ok(())
 }

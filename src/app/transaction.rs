@@ -1,0 +1,106 @@
+//! What the writer's jobs run in: a transaction of the pool, or on SQLite one of the connection that runs statements
+//! on the thread that asks.
+
+use std::sync::Arc;
+
+use sea_orm::{
+    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
+    Statement, TransactionOptions, TransactionTrait as _,
+};
+
+use super::inline::Inline;
+use crate::feed::Append;
+
+/// Begins transactions.
+#[derive(Clone)]
+pub(super) enum Engine {
+    Pooled(DatabaseConnection),
+    Inline(Arc<Inline>),
+}
+
+impl Engine {
+    pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
+        match self {
+            Self::Pooled(pool) => {
+                let options = TransactionOptions {
+                    sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                    ..TransactionOptions::default()
+                };
+                Ok(Transaction::Pooled(pool.begin_with_options(options).await?))
+            }
+            Self::Inline(inline) => {
+                inline.begin()?;
+                Ok(Transaction::Inline(Arc::clone(inline), Extent::Whole))
+            }
+        }
+    }
+}
+
+/// A transaction, or a part of one. Without an end to it, it is taken back, at the latest before the next begins.
+pub(super) enum Transaction {
+    Pooled(DatabaseTransaction),
+    Inline(Arc<Inline>, Extent),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    Whole,
+    Part,
+}
+
+impl Transaction {
+    /// Begins a part that can be taken back alone; one at a time.
+    pub(super) async fn part(&self) -> Result<Self, DbErr> {
+        match self {
+            Self::Pooled(transaction) => Ok(Self::Pooled(transaction.begin().await?)),
+            Self::Inline(inline, _) => {
+                inline.begin_part()?;
+                Ok(Self::Inline(Arc::clone(inline), Extent::Part))
+            }
+        }
+    }
+
+    /// Makes it durable; a part becomes a part of what it is in.
+    pub(super) async fn commit(self) -> Result<(), DbErr> {
+        match self {
+            Self::Pooled(transaction) => transaction.commit().await,
+            Self::Inline(inline, Extent::Whole) => inline.commit(),
+            Self::Inline(inline, Extent::Part) => inline.keep_part(),
+        }
+    }
+
+    /// Takes back all that was done in it.
+    pub(super) async fn rollback(self) -> Result<(), DbErr> {
+        match self {
+            Self::Pooled(transaction) => transaction.rollback().await,
+            Self::Inline(inline, Extent::Whole) => inline.rollback(),
+            Self::Inline(inline, Extent::Part) => inline.take_part_back(),
+        }
+    }
+}
+
+impl Append for Transaction {
+    fn backend(&self) -> DbBackend {
+        match self {
+            Self::Pooled(transaction) => transaction.get_database_backend(),
+            Self::Inline(..) => DbBackend::Sqlite,
+        }
+    }
+
+    async fn write(&self, statement: Statement) -> Result<(), DbErr> {
+        match self {
+            Self::Pooled(transaction) => transaction.execute_raw(statement).await.map(drop),
+            Self::Inline(inline, _) => inline.write(&statement),
+        }
+    }
+
+    async fn write_for_number(&self, statement: Statement, column: &str) -> Result<Option<i64>, DbErr> {
+        match self {
+            Self::Pooled(transaction) => {
+                let row = transaction.query_one_raw(statement).await?;
+                row.map(|row| row.try_get("", column)).transpose()
+            }
+            Self::Inline(inline, _) => inline.write_for_number(&statement),
+        }
+    }
+}
