@@ -5,6 +5,7 @@ use sea_orm_migration::schema::{
     big_integer, big_integer_null, binary, boolean, integer, integer_null, json_binary, text, text_null,
     uuid, uuid_null,
 };
+use sea_orm_migration::sea_orm::DbBackend;
 use sea_orm_migration::sea_orm::prelude::Uuid;
 
 use crate::text::ordered_text;
@@ -111,14 +112,18 @@ async fn changes(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
 }
 
 async fn change_folders(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
-    let table = Table::create()
+    let mut table = Table::create();
+    table
         .table(ChangeFolders::Table)
         .col(uuid(ChangeFolders::FolderId))
         .col(big_integer(ChangeFolders::Seq))
         .col(boolean(ChangeFolders::Direct))
-        .primary_key(Index::create().col(ChangeFolders::FolderId).col(ChangeFolders::Seq))
-        .take();
-    manager.create_table(table).await
+        .primary_key(Index::create().col(ChangeFolders::FolderId).col(ChangeFolders::Seq));
+    if manager.get_database_backend() == DbBackend::Sqlite {
+        // The key is all there is to find a row by.
+        table.extra("WITHOUT ROWID");
+    }
+    manager.create_table(table.take()).await
 }
 
 async fn head(manager: &SchemaManager<'_>) -> Result<(), DbErr> {

@@ -125,6 +125,7 @@ async fn open_sqlite(path: &str) -> anyhow::Result<(DatabaseConnection, Database
                     .foreign_keys(true)
                     .busy_timeout(Duration::from_secs(10))
                     .statement_cache_capacity(256)
+                    .pragma("temp_store", "MEMORY")
                     .pragma("query_only", if writes { "off" } else { "on" })
                     .optimize_on_close(writes, None)
                     .disable_statement_logging()

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,13 +17,25 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, ffi};
 use sea_orm::sea_query::OptionEnum;
 use sea_orm::sqlx::error::{DatabaseError, Error as SqlxError, ErrorKind};
 use sea_orm::{DbErr, RuntimeErr, Statement, Value};
+use tokio::task::spawn_blocking;
 
 /// Statements that stay prepared.
 const STATEMENTS: usize = 64;
+/// What it keeps of the file in memory, in KiB.
+const CACHE_KIB: i64 = 16 * 1024;
+/// Pages in the write-ahead log that make the next commit move them into the file by itself. As long as writers do not
+/// pause, only then the log begins anew.
+const MAX_WAL_PAGES: i64 = 16_000;
+/// Jobs after which the pages that they wrote are moved while others go on.
+const JOBS_A_CHECKPOINT: usize = 250;
 
 /// The connection.
 pub struct Inline {
     connection: Mutex<Connection>,
+    checkpoints: Mutex<Connection>,
+    checkpointing: AtomicBool,
+    jobs: AtomicUsize,
+    wrote: AtomicBool,
     statements: Arc<AtomicU64>,
 }
 
@@ -34,13 +46,26 @@ impl Inline {
     /// When it cannot be opened.
     pub fn open(path: &Path, statements: Arc<AtomicU64>) -> rusqlite::Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let checkpoints = Connection::open_with_flags(path, flags)?;
+        checkpoints.pragma_update(None, "synchronous", "FULL")?;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::from_secs(10))?;
         // FULL: what was acknowledged survives a loss of power.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        connection.pragma_update(None, "wal_autocheckpoint", MAX_WAL_PAGES)?;
+        // What a savepoint may have to restore stays in memory too.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(Self { connection: Mutex::new(connection), statements })
+        Ok(Self {
+            connection: Mutex::new(connection),
+            checkpoints: Mutex::new(checkpoints),
+            checkpointing: AtomicBool::new(false),
+            jobs: AtomicUsize::new(0),
+            wrote: AtomicBool::new(false),
+            statements,
+        })
     }
 
     /// Runs `work`, one statement that reads, inside the transaction.
@@ -57,6 +82,7 @@ impl Inline {
     /// What the database says.
     pub fn write(&self, statement: &Statement) -> Result<(), DbErr> {
         let connection = self.inside()?;
+        self.wrote.store(true, Ordering::Relaxed);
         prepared(&connection, statement)?.raw_execute().map(drop).map_err(failed)
     }
 
@@ -66,6 +92,7 @@ impl Inline {
     /// What the database says.
     pub fn write_for_number(&self, statement: &Statement) -> Result<Option<i64>, DbErr> {
         let connection = self.inside()?;
+        self.wrote.store(true, Ordering::Relaxed);
         let mut prepared = prepared(&connection, statement)?;
         let mut rows = prepared.raw_query();
         let mut answer = None;
@@ -85,14 +112,42 @@ impl Inline {
         run(&connection, "BEGIN IMMEDIATE")
     }
 
-    /// Makes the transaction durable.
+    /// Makes the transaction durable, or takes it back.
     pub(super) fn commit(&self) -> Result<(), DbErr> {
-        self.control("COMMIT")
+        let connection = self.inside()?;
+        run(&connection, "COMMIT").inspect_err(|_| {
+            // Nobody else could write while it is open. It may be over already.
+            let _ = run(&connection, "ROLLBACK");
+        })
     }
 
     /// Takes the transaction back.
     pub(super) fn rollback(&self) -> Result<(), DbErr> {
         self.control("ROLLBACK")
+    }
+
+    /// Whether anything was written since this was asked last.
+    pub(super) fn wrote(&self) -> bool {
+        self.wrote.swap(false, Ordering::Relaxed)
+    }
+
+    /// Told of jobs that were committed, by this connection or another: moves what they wrote into the file, now and
+    /// then, on a thread of its own.
+    pub(super) fn committed(self: &Arc<Self>, jobs: usize) {
+        let waiting = self.jobs.fetch_add(jobs, Ordering::Relaxed) + jobs;
+        if waiting < JOBS_A_CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.jobs.store(0, Ordering::Relaxed);
+        let inline = Arc::clone(self);
+        spawn_blocking(move || {
+            let connection = inline.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+                tracing::warn!(%error, "the write-ahead log was not moved into the database");
+            }
+            drop(connection);
+            inline.checkpointing.store(false, Ordering::Release);
+        });
     }
 
     /// Begins a part of a transaction that can be taken back alone.

@@ -5,6 +5,7 @@ mod clock;
 mod crash;
 mod database;
 mod inline;
+mod joins;
 mod quick;
 mod signer;
 mod transaction;
@@ -32,6 +33,7 @@ pub use writer::{Done, Job, Tx};
 use crate::blob::LocalStore;
 use crate::config::Config;
 use crate::feed::Feed;
+use joins::Joins;
 use writer::Writer;
 
 /// Hints about uploads that one who watches may be behind by.
@@ -52,6 +54,7 @@ struct Inner {
     clock: Clock,
     uploads: Semaphore,
     announcements: broadcast::Sender<UploadIntentId>,
+    joins: Joins,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -75,6 +78,7 @@ impl App {
         tasks.spawn(feed.clone().tail(stop.clone()));
         let writer = Writer::start(&tasks, &database, feed.clone(), clock.clone());
         let uploads = Semaphore::new(config.max_concurrent_uploads);
+        let joins = Joins::new(tasks.clone(), stop.clone());
         let announcements = broadcast::Sender::new(ANNOUNCEMENTS);
         let inner = Inner {
             config,
@@ -87,6 +91,7 @@ impl App {
             clock,
             uploads,
             announcements,
+            joins,
             stop,
             tasks,
         };
@@ -178,6 +183,12 @@ impl App {
     #[must_use]
     pub fn uploads(&self) -> &Semaphore {
         &self.0.uploads
+    }
+
+    /// Uploads in parts that are being put together.
+    #[must_use]
+    pub(crate) fn joins(&self) -> &Joins {
+        &self.0.joins
     }
 
     /// Tells those who watch an upload that it went on. A hint: they read the row, and look at times anyway.

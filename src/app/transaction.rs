@@ -11,6 +11,9 @@ use sea_orm::{
 use super::inline::Inline;
 use crate::feed::Append;
 
+/// Rows in one INSERT; SQLite takes 32,766 parameters, and an entry of the changelog has 17.
+const POOLED_ROWS: usize = 1000;
+
 /// Begins transactions.
 #[derive(Clone)]
 pub(super) enum Engine {
@@ -36,6 +39,15 @@ impl Engine {
     }
 }
 
+/// How jobs that share a transaction are kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parts {
+    /// Each can be taken back by itself.
+    Savepoints,
+    /// They cannot: for jobs that are refused before they write, as nearly all are that are refused.
+    None,
+}
+
 /// A transaction, or a part of one. Without an end to it, it is taken back, at the latest before the next begins.
 pub(super) enum Transaction {
     Pooled(DatabaseTransaction),
@@ -46,13 +58,19 @@ pub(super) enum Transaction {
 pub(super) enum Extent {
     Whole,
     Part,
+    /// Of a part that has no savepoint of its own.
+    Shared,
 }
 
 impl Transaction {
-    /// Begins a part that can be taken back alone; one at a time.
-    pub(super) async fn part(&self) -> Result<Self, DbErr> {
+    /// Begins a part; one at a time.
+    pub(super) async fn part(&self, parts: Parts) -> Result<Self, DbErr> {
         match self {
             Self::Pooled(transaction) => Ok(Self::Pooled(transaction.begin().await?)),
+            Self::Inline(inline, _) if parts == Parts::None => {
+                inline.wrote();
+                Ok(Self::Inline(Arc::clone(inline), Extent::Shared))
+            }
             Self::Inline(inline, _) => {
                 inline.begin_part()?;
                 Ok(Self::Inline(Arc::clone(inline), Extent::Part))
@@ -66,16 +84,19 @@ impl Transaction {
             Self::Pooled(transaction) => transaction.commit().await,
             Self::Inline(inline, Extent::Whole) => inline.commit(),
             Self::Inline(inline, Extent::Part) => inline.keep_part(),
+            Self::Inline(_, Extent::Shared) => Ok(()),
         }
     }
 
-    /// Takes back all that was done in it.
-    pub(super) async fn rollback(self) -> Result<(), DbErr> {
+    /// Takes back all that was done in it. False when that cannot be done to this part alone.
+    pub(super) async fn rollback(self) -> Result<bool, DbErr> {
         match self {
-            Self::Pooled(transaction) => transaction.rollback().await,
-            Self::Inline(inline, Extent::Whole) => inline.rollback(),
-            Self::Inline(inline, Extent::Part) => inline.take_part_back(),
+            Self::Pooled(transaction) => transaction.rollback().await?,
+            Self::Inline(inline, Extent::Whole) => inline.rollback()?,
+            Self::Inline(inline, Extent::Part) => inline.take_part_back()?,
+            Self::Inline(inline, Extent::Shared) => return Ok(!inline.wrote()),
         }
+        Ok(true)
     }
 }
 
@@ -84,6 +105,13 @@ impl Append for Transaction {
         match self {
             Self::Pooled(transaction) => transaction.get_database_backend(),
             Self::Inline(..) => DbBackend::Sqlite,
+        }
+    }
+
+    fn rows_at_once(&self) -> usize {
+        match self {
+            Self::Pooled(_) => POOLED_ROWS,
+            Self::Inline(..) => 1,
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::transaction::{Engine, Transaction};
+use super::transaction::{Engine, Parts, Transaction};
 use super::{Clock, Database, Inline};
 use crate::feed::{self, Draft, Feed};
 
@@ -34,7 +34,7 @@ pub trait Job: Send {
     /// Whether it can also do without [`Tx::pooled`], by [`Tx::inline`].
     fn runs_inline(&self) -> bool;
 
-    /// Does the work in `tx`.
+    /// Does the work in `tx`. Where it runs inline, it may have to be done more than once.
     async fn run(&mut self, tx: &Tx) -> Done;
 
     /// Told once, after the commit: with the entries that the job recorded, or why the commit failed.
@@ -158,6 +158,35 @@ struct Batch {
     refused: Vec<Box<dyn Job>>,
     /// They need the other engine.
     elsewhere: Vec<Box<dyn Job>>,
+    /// All of them, when one would have to be taken back by itself and cannot be.
+    again: Vec<Box<dyn Job>>,
+}
+
+impl Batch {
+    /// Jobs have to be run again, with those that were run already.
+    fn redo(&mut self, jobs: impl Iterator<Item = Box<dyn Job>>) {
+        self.again.extend(self.done.drain(..).map(|(job, _)| job));
+        self.again.append(&mut self.refused);
+        self.again.append(&mut self.elsewhere);
+        self.again.extend(jobs);
+    }
+}
+
+/// Jobs that are not settled yet.
+struct Commit {
+    /// They need the other engine.
+    elsewhere: Vec<Box<dyn Job>>,
+    /// They need savepoints.
+    again: Vec<Box<dyn Job>>,
+}
+
+/// What became of a job in its part of a transaction.
+enum Attempt {
+    Kept(Vec<Draft>),
+    TakenBack,
+    Elsewhere,
+    /// It wrote and was refused, and the part cannot be taken back alone.
+    Inseparable,
 }
 
 impl Worker {
@@ -170,7 +199,7 @@ impl Worker {
                 pooled.extend(self.commit_inline(inline).await);
             }
             if !pooled.is_empty() {
-                self.commit(&self.pooled, pooled).await;
+                self.commit(&self.pooled, Parts::Savepoints, pooled).await;
             }
         }
     }
@@ -180,23 +209,34 @@ impl Worker {
         let Some(engine) = self.inline.clone() else { return jobs };
         let worker = Arc::clone(self);
         let runtime = Handle::current();
-        let commit = spawn_blocking(move || runtime.block_on(worker.commit(&engine, jobs)));
+        let commit = spawn_blocking(move || {
+            runtime.block_on(async {
+                let Commit { mut elsewhere, again } = worker.commit(&engine, Parts::None, jobs).await;
+                if !again.is_empty() {
+                    elsewhere.extend(worker.commit(&engine, Parts::Savepoints, again).await.elsewhere);
+                }
+                elsewhere
+            })
+        });
         commit.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a commit did not end");
             Vec::new()
         })
     }
 
-    /// Commits jobs, and settles them; answers those that need the other engine.
-    async fn commit(&self, engine: &Engine, jobs: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+    /// Commits jobs, and settles them, but for those that it answers.
+    async fn commit(&self, engine: &Engine, parts: Parts, jobs: Vec<Box<dyn Job>>) -> Commit {
         let mut batch = Batch::default();
-        let outcome = self.transact(engine, jobs, &mut batch).await;
-        let Batch { done, refused, elsewhere } = batch;
+        let outcome = self.transact(engine, parts, jobs, &mut batch).await;
+        let Batch { done, refused, elsewhere, again } = batch;
         match outcome {
             Ok(mut entries) => {
                 if let Some(last) = entries.iter().flatten().last() {
                     super::crash_point("after-commit");
                     self.feed.ring(last.seq);
+                    if let Some(Engine::Inline(inline)) = &self.inline {
+                        inline.committed(done.len());
+                    }
                 }
                 entries.resize(done.len(), Vec::new());
                 for ((job, _), entries) in done.into_iter().zip(entries) {
@@ -214,29 +254,53 @@ impl Worker {
                 }
             }
         }
-        elsewhere
+        Commit { elsewhere, again }
     }
 
     /// Runs every job in one transaction. What is in `batch.done` holds only if this succeeds.
     async fn transact(
         &self,
         engine: &Engine,
+        parts: Parts,
+        jobs: Vec<Box<dyn Job>>,
+        batch: &mut Batch,
+    ) -> Result<Vec<Vec<change::Model>>, DbErr> {
+        let transaction = match engine.begin().await {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                batch.done.extend(jobs.into_iter().map(|job| (job, Vec::new())));
+                return Err(error);
+            }
+        };
+        match self.run_all(&transaction, parts, jobs, batch).await {
+            Ok(entries) if batch.done.is_empty() => transaction.rollback().await.map(|_| entries),
+            Ok(entries) => transaction.commit().await.map(|()| entries),
+            Err(error) => {
+                // It may be over already: that is what the error tells of.
+                let _ = transaction.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs every job, and appends what they recorded.
+    async fn run_all(
+        &self,
+        transaction: &Transaction,
+        parts: Parts,
         jobs: Vec<Box<dyn Job>>,
         batch: &mut Batch,
     ) -> Result<Vec<Vec<change::Model>>, DbErr> {
         let mut jobs = jobs.into_iter();
-        let transaction = match engine.begin().await {
-            Ok(transaction) => transaction,
-            Err(error) => {
-                batch.done.extend(jobs.map(|job| (job, Vec::new())));
-                return Err(error);
-            }
-        };
         while let Some(mut job) = jobs.next() {
-            match self.attempt(&transaction, job.as_mut()).await {
-                Ok((Done::Kept, drafts)) => batch.done.push((job, drafts)),
-                Ok((Done::TakenBack, _)) => batch.refused.push(job),
-                Ok((Done::Elsewhere, _)) => batch.elsewhere.push(job),
+            match self.attempt(transaction, parts, job.as_mut()).await {
+                Ok(Attempt::Kept(drafts)) => batch.done.push((job, drafts)),
+                Ok(Attempt::TakenBack) => batch.refused.push(job),
+                Ok(Attempt::Elsewhere) => batch.elsewhere.push(job),
+                Ok(Attempt::Inseparable) => {
+                    batch.redo(std::iter::once(job).chain(jobs));
+                    break;
+                }
                 Err(error) => {
                     batch.done.push((job, Vec::new()));
                     batch.done.extend(jobs.map(|job| (job, Vec::new())));
@@ -244,19 +308,13 @@ impl Worker {
                 }
             }
         }
-        if batch.done.is_empty() {
-            transaction.rollback().await?;
-            return Ok(Vec::new());
-        }
         let drafts = batch.done.iter_mut().map(|(_, drafts)| std::mem::take(drafts)).collect();
-        let entries = feed::append(&transaction, drafts).await?;
-        transaction.commit().await?;
-        Ok(entries)
+        feed::append(transaction, drafts).await
     }
 
     /// Runs one job in a part of the transaction, which stays if the job says so.
-    async fn attempt(&self, outer: &Transaction, job: &mut dyn Job) -> Result<(Done, Vec<Draft>), DbErr> {
-        let part = outer.part().await?;
+    async fn attempt(&self, outer: &Transaction, parts: Parts, job: &mut dyn Job) -> Result<Attempt, DbErr> {
+        let part = outer.part(parts).await?;
         let tx =
             Tx { part, now: self.clock.now(), clock: self.clock.clone(), drafts: Mutex::new(Vec::new()) };
         let done = AssertUnwindSafe(job.run(&tx)).catch_unwind().await.unwrap_or_else(|_| {
@@ -264,10 +322,102 @@ impl Worker {
             Done::TakenBack
         });
         let (part, drafts) = tx.into_parts();
-        match done {
-            Done::Kept => part.commit().await?,
-            Done::TakenBack | Done::Elsewhere => part.rollback().await?,
+        if done == Done::Kept {
+            part.commit().await?;
+            return Ok(Attempt::Kept(drafts));
         }
-        Ok((done, drafts))
+        if !part.rollback().await? {
+            return Ok(Attempt::Inseparable);
+        }
+        Ok(if done == Done::Elsewhere { Attempt::Elsewhere } else { Attempt::TakenBack })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use entity::setting;
+    use sea_orm::{ActiveValue::Set, DbBackend, EntityTrait as _, QueryTrait as _};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::app::App;
+    use crate::config::{Config, Flags};
+
+    /// Writes a setting, and then ends as it is told.
+    struct Probe {
+        name: &'static str,
+        end: Done,
+        panics: bool,
+        settled: Option<oneshot::Sender<bool>>,
+    }
+
+    #[async_trait]
+    impl Job for Probe {
+        fn runs_inline(&self) -> bool {
+            true
+        }
+
+        async fn run(&mut self, tx: &Tx) -> Done {
+            let row = setting::ActiveModel { name: Set(self.name.to_owned()), value: Set(String::new()) };
+            let insert = setting::Entity::insert(row);
+            match (tx.inline(), tx.pooled()) {
+                (Some(inline), _) => {
+                    inline.write(&DbBackend::Sqlite.build(&insert.into_query())).expect("written");
+                }
+                (_, Some(pooled)) => {
+                    insert.exec_without_returning(pooled).await.expect("written");
+                    return Done::Kept;
+                }
+                _ => unreachable!("one of them"),
+            }
+            assert!(!self.panics, "told to panic");
+            self.end
+        }
+
+        fn settle(mut self: Box<Self>, outcome: Result<Vec<change::Model>, Arc<DbErr>>) {
+            if let Some(settled) = self.settled.take() {
+                let _ = settled.send(outcome.is_ok());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_back_takes_nothing_along() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let flags = Flags { data_dir: Some(folder.path().to_owned()), ..Flags::default() };
+        let config = Config::load(None, &flags).expect("settings");
+        let app = App::open(config, "http://test".to_owned(), Clock::system()).await.expect("a library");
+        let mut outcomes = Vec::new();
+        for (name, end, panics) in [
+            ("first", Done::Kept, false),
+            ("refused", Done::TakenBack, false),
+            ("second", Done::Kept, false),
+            ("panicked", Done::Kept, true),
+            ("elsewhere", Done::Elsewhere, false),
+            ("third", Done::Kept, false),
+        ] {
+            let (settled, outcome) = oneshot::channel();
+            // All are queued before the writer gets to run: they share a transaction.
+            assert!(app.submit(Box::new(Probe { name, end, panics, settled: Some(settled) })).await);
+            outcomes.push(outcome);
+        }
+        for outcome in outcomes {
+            assert!(outcome.await.expect("settled"));
+        }
+        let mut there: Vec<String> = setting::Entity::find()
+            .all(app.read())
+            .await
+            .expect("settings")
+            .into_iter()
+            .map(|row| row.name)
+            .filter(|name| {
+                ["first", "refused", "second", "panicked", "elsewhere", "third"].contains(&name.as_str())
+            })
+            .collect();
+        there.sort();
+        assert_eq!(there, ["elsewhere", "first", "second", "third"]);
+        app.close(Duration::from_secs(1)).await;
     }
 }

@@ -12,7 +12,8 @@ use entity::name::Holder;
 use entity::{AssetId, DeletionId, FolderId, asset, folder, version};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, QuerySelect as _, QueryTrait as _, TryIntoModel as _, Update,
+    IntoActiveModel as _, Iterable as _, ModelTrait as _, QueryFilter as _, QuerySelect as _,
+    QueryTrait as _, TryIntoModel as _, Update,
 };
 use serde_json::Value as Json;
 
@@ -291,8 +292,19 @@ pub(super) async fn touch(
     row.updated_at = Set(edit.now());
     row.updated_by = Set(edit.by());
     change(&mut row);
-    edit.write(&Update::one(row.clone()).validate()?.into_query()).await?;
+    edit.write(&Update::one(differences(&row, &asset.row)).validate()?.into_query()).await?;
     Ok(Asset { row: row.try_into_model()?, published: None, ..asset })
+}
+
+/// What is to be written of a changed row: indexes of columns that stay the same are left alone.
+fn differences(row: &asset::ActiveModel, before: &asset::Model) -> asset::ActiveModel {
+    let mut changed = row.clone();
+    for column in asset::Column::iter() {
+        if matches!(row.get(column), Set(value) if value == before.get(column)) {
+            changed.not_set(column);
+        }
+    }
+    changed
 }
 
 /// Records an entry about an asset: where it was before, and the version that it is about.

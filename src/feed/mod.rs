@@ -25,9 +25,6 @@ pub use follow::{Batch, Follow, FollowError};
 pub use page::{Index, IndexPage, Page, by_index, page};
 pub use tailer::Feed;
 
-/// Rows in one INSERT; SQLite takes 32,766 parameters, and an entry has 17.
-const INSERT_CHUNK: usize = 1000;
-
 /// An entry that has no number yet.
 #[derive(Debug, Clone)]
 pub struct Draft {
@@ -72,6 +69,10 @@ pub struct VersionFacts {
 pub trait Append: Sync {
     /// The dialect of its statements.
     fn backend(&self) -> DbBackend;
+
+    /// How many rows one statement is to insert, at most. Where a statement costs no way to the database, the same
+    /// short one again and again costs least.
+    fn rows_at_once(&self) -> usize;
 
     /// Runs a statement that writes.
     fn write(&self, statement: Statement) -> impl Future<Output = Result<(), DbErr>> + Send;
@@ -122,12 +123,12 @@ async fn take_numbers(to: &impl Append, count: i64) -> Result<i64, DbErr> {
 }
 
 async fn insert(to: &impl Append, entries: &[change::Model]) -> Result<(), DbErr> {
-    for chunk in entries.chunks(INSERT_CHUNK) {
+    for chunk in entries.chunks(to.rows_at_once()) {
         let rows = chunk.iter().map(|entry| entry.clone().into_active_model());
         to.write(to.backend().build(&change::Entity::insert_many(rows).into_query())).await?;
     }
     let places: Vec<_> = entries.iter().flat_map(places).collect();
-    for chunk in places.chunks(INSERT_CHUNK) {
+    for chunk in places.chunks(to.rows_at_once()) {
         let insert = change_folder::Entity::insert_many(chunk.to_vec()).into_query();
         to.write(to.backend().build(&insert)).await?;
     }

@@ -238,7 +238,8 @@ pub async fn received_bytes(app: &App, ids: &[UploadIntentId]) -> Result<HashMap
     Ok(sums)
 }
 
-/// Puts the parts of an upload together, and compares the whole with what was declared.
+/// Puts the parts of an upload together, and compares the whole with what was declared. That may take longer than
+/// the caller waits: it goes on without it, and whoever finishes meanwhile waits for the same.
 pub(super) async fn assemble(
     app: &App,
     intent: upload_intent::Model,
@@ -251,6 +252,15 @@ pub(super) async fn assemble(
         .all(app.read())
         .await?;
     check_complete(&intent, &rows, tags)?;
+    let (id, library) = (intent.id, app.clone());
+    app.joins().run(id, async move { join(&library, intent, rows).await }).await
+}
+
+async fn join(
+    app: &App,
+    intent: upload_intent::Model,
+    rows: Vec<upload_part::Model>,
+) -> Result<upload_intent::Model> {
     let keys = rows.iter().map(|row| row.staging_key.parse::<StagingKey>());
     let keys: Vec<StagingKey> = keys.collect::<std::result::Result<_, _>>().map_err(Error::internal)?;
     let whole = StagingKey { intent: intent.id, attempt: app.clock().new_id() };

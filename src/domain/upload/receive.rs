@@ -7,7 +7,7 @@ use entity::UploadIntentId;
 use entity::stored_file as file_row;
 use entity::upload_intent::{self, RejectionCode, Status};
 use futures_util::Stream;
-use sea_orm::{ActiveModelTrait as _, ActiveValue::Set, IntoActiveModel as _};
+use sea_orm::{ActiveModelTrait as _, ActiveValue::Set, EntityTrait as _, IntoActiveModel as _};
 
 use super::{SIGNATURE, as_of_now, check_waits_for_bytes, discard_staged, load, lock, rejection};
 use crate::app::App;
@@ -62,7 +62,13 @@ pub async fn receive<E: std::fmt::Display>(
     declared: Declared,
     body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
 ) -> Result<Received> {
-    let mut intent = open(app, id, SIGNATURE, &id.to_string(), signature).await?;
+    let mut intent = match open(app, id, SIGNATURE, &id.to_string(), signature).await {
+        Err(error @ Error::Upload { reason: UploadError::AlreadyReceived, .. }) if way == Way::File => {
+            let again = sent_again(app, id, &declared, body).await?;
+            return again.map(|file| Received::File(Box::new(file))).ok_or(error);
+        }
+        opened => opened?,
+    };
     if (way == Way::File) != intent.path.is_none() {
         let message = "this URL takes another method: send exactly the request that was given";
         return Err(Error::Forbidden(message.to_owned()));
@@ -98,6 +104,28 @@ pub async fn receive<E: std::fmt::Display>(
         }
         None => Ok(Received::Upload(Box::new(intent))),
     }
+}
+
+/// The file that the same bytes became when they were sent before: whoever lost the answer may ask again.
+async fn sent_again<E: std::fmt::Display>(
+    app: &App,
+    id: UploadIntentId,
+    declared: &Declared,
+    body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+) -> Result<Option<file_row::Model>> {
+    let intent = load(app.read(), id).await?;
+    if intent.status != Status::Finished || intent.path.is_some() {
+        return Ok(None);
+    }
+    let file = file_row::Entity::find_by_id(intent.stored_file_id).one(app.read()).await?;
+    let Some(file) = file.filter(|file| file.blob_id.is_some()) else { return Ok(None) };
+    let key = StagingKey { intent: id, attempt: app.clock().new_id() };
+    let staged = stage(app, &intent, &key, body, file.size_bytes.unsigned_abs()).await?;
+    discard_staged(app, &key).await;
+    let same = |staged: &Staged| {
+        staged.sha256 == file.sha256 && declared.sha256.as_ref().is_none_or(|sha256| *sha256 == file.sha256)
+    };
+    Ok(staged.is_some_and(|staged| same(&staged)).then_some(file))
 }
 
 /// Longest body of a single request, in bytes.

@@ -102,7 +102,8 @@ async fn a_digest_is_verified_on_the_way_in() {
         ("sha-256=nonsense", 400),
         ("SHA-256=", 400),
         (right.as_str(), 200),
-        (right.as_str(), 409),
+        (right.as_str(), 200),
+        (wrong.as_str(), 409),
     ] {
         let response = server.send(Method::POST, &url, &[("digest", digest)], HOPPER).await;
         assert_eq!(response.status(), status, "{digest}: {}", response.text().await.expect("a text"));
@@ -145,6 +146,24 @@ async fn an_upload_url_is_good_for_its_request_alone() {
         .await;
     server.clock.advance(3_600_001);
     assert_eq!(server.send(Method::POST, &url, &[], HOPPER).await.status(), 410);
+}
+
+#[tokio::test]
+async fn whoever_lost_the_answer_sends_the_same_again() {
+    let server = TestServer::start().await;
+    let url = url(&server).await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let response = server.send(Method::POST, &url, &[("content-type", "image/jpeg")], HOPPER).await;
+        assert_eq!(response.status(), 200);
+        ids.push(response.json::<Value>().await.expect("JSON")["storageId"].take());
+    }
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(server.send(Method::POST, &url, &[], ROCKET).await.status(), 409, "other bytes");
+    assert_eq!(server.send(Method::POST, &url, &[], &[HOPPER, b"x"].concat()).await.status(), 409);
+    assert!(server.stored("staging").is_empty());
+    server.gql(DELETE, json!({ "id": ids[0] })).await;
+    assert_eq!(server.send(Method::POST, &url, &[], HOPPER).await.status(), 409, "it is deleted");
 }
 
 #[tokio::test]

@@ -1,0 +1,57 @@
+//! Uploads in parts that are being put together: once at a time, for all who wait for it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use entity::{UploadIntentId, upload_intent};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::domain::error::{Error, Result};
+
+type Outcome = Result<upload_intent::Model>;
+
+/// What is under way.
+#[derive(Clone)]
+pub struct Joins {
+    running: Arc<Mutex<HashMap<UploadIntentId, Shared<BoxFuture<'static, Outcome>>>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Joins {
+    pub(super) fn new(tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Self { running: Arc::default(), tasks, stop }
+    }
+
+    /// Waits for the work on an upload: that which is under way, or `work`, which then goes on when nobody waits.
+    ///
+    /// # Errors
+    /// What the work says, or that the library is closing.
+    pub async fn run(
+        &self,
+        id: UploadIntentId,
+        work: impl Future<Output = Outcome> + Send + 'static,
+    ) -> Outcome {
+        let shared = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(shared) = running.get(&id) {
+                shared.clone()
+            } else {
+                let (joins, stop) = (self.clone(), self.stop.clone());
+                let task = self.tasks.spawn(async move {
+                    let outcome = stop.run_until_cancelled(work).await;
+                    joins.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                    outcome.unwrap_or_else(|| Err(Error::stopping()))
+                });
+                let outcome = task.map(|ended| ended.unwrap_or_else(|error| Err(Error::internal(error))));
+                let shared = outcome.boxed().shared();
+                running.insert(id, shared.clone());
+                shared
+            }
+        };
+        shared.await
+    }
+}
