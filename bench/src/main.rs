@@ -16,6 +16,7 @@ mod seed;
 mod server;
 mod wanted;
 mod words;
+mod yardstick;
 
 use std::path::PathBuf;
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::yardstick;
+
 /// What was measured so far.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -17,8 +19,9 @@ struct Row {
 }
 
 impl Report {
-    /// Prints a figure and keeps it for the table.
+    /// Prints a figure, with how fast the machine was just then, and keeps it for the table.
     pub fn add(&mut self, scenario: &str, measured: String, wanted: &'static str) {
+        let measured = measured + &format!(" (yardstick {})", duration(yardstick::take()));
         say(&format!("{scenario}: {measured}"));
         self.rows.push(Row { scenario: scenario.to_owned(), measured, wanted });
     }

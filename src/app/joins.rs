@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use entity::{UploadIntentId, upload_intent};
+use entity::UploadIntentId;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::error::{Error, Result};
-
-type Outcome = Result<upload_intent::Model>;
+/// What went wrong, for all who waited.
+type Failure = Arc<str>;
+type Running = Shared<BoxFuture<'static, Result<(), Failure>>>;
 
 /// What is under way.
 #[derive(Clone)]
 pub struct Joins {
-    running: Arc<Mutex<HashMap<UploadIntentId, Shared<BoxFuture<'static, Outcome>>>>>,
+    running: Arc<Mutex<HashMap<UploadIntentId, Running>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -33,25 +33,27 @@ impl Joins {
     pub async fn run(
         &self,
         id: UploadIntentId,
-        work: impl Future<Output = Outcome> + Send + 'static,
-    ) -> Outcome {
+        work: impl Future<Output = Result<(), Failure>> + Send + 'static,
+    ) -> Result<(), Failure> {
         let shared = {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(shared) = running.get(&id) {
-                shared.clone()
-            } else {
-                let (joins, stop) = (self.clone(), self.stop.clone());
-                let task = self.tasks.spawn(async move {
-                    let outcome = stop.run_until_cancelled(work).await;
-                    joins.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                    outcome.unwrap_or_else(|| Err(Error::stopping()))
-                });
-                let outcome = task.map(|ended| ended.unwrap_or_else(|error| Err(Error::internal(error))));
-                let shared = outcome.boxed().shared();
-                running.insert(id, shared.clone());
-                shared
-            }
+            running.entry(id).or_insert_with(|| self.start(id, work)).clone()
         };
         shared.await
+    }
+
+    fn start(
+        &self,
+        id: UploadIntentId,
+        work: impl Future<Output = Result<(), Failure>> + Send + 'static,
+    ) -> Running {
+        let (joins, stop) = (self.clone(), self.stop.clone());
+        let task = self.tasks.spawn(async move {
+            let outcome = stop.run_until_cancelled(work).await;
+            joins.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            outcome.unwrap_or_else(|| Err("the server is stopping".into()))
+        });
+        let outcome = task.map(move |ended| ended.unwrap_or_else(|error| Err(error.to_string().into())));
+        outcome.boxed().shared()
     }
 }

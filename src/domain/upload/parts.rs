@@ -12,7 +12,7 @@ use sea_orm::{
 use std::collections::HashMap;
 
 use super::receive::{check_digest, compare, open, settle, stage};
-use super::{Declared, Target, check_waits_for_bytes, discard_staged, lock, rejection};
+use super::{Declared, Target, check_waits_for_bytes, discard_staged, lock};
 use crate::app::App;
 use crate::blob::StagingKey;
 use crate::domain::actor::Actor;
@@ -253,45 +253,41 @@ pub(super) async fn assemble(
         .await?;
     check_complete(&intent, &rows, tags)?;
     let (id, library) = (intent.id, app.clone());
-    app.joins().run(id, async move { join(&library, intent, rows).await }).await
+    let work = async move {
+        let joined = join(&library, intent, rows).await;
+        joined.map_err(|error| {
+            error.cause().map_or_else(|| error.to_string(), |cause| format!("{cause:?}")).into()
+        })
+    };
+    let outcome = app.joins().run(id, work).await;
+    // The row tells what came of it, whoever did it.
+    let now = super::as_of_now(super::load(app.read(), id).await?, app.clock().now());
+    super::check_not_over(&now)?;
+    match (now.status, outcome) {
+        (Status::Created, Err(problem)) => Err(Error::storage(problem)),
+        _ => Ok(now),
+    }
 }
 
-async fn join(
-    app: &App,
-    intent: upload_intent::Model,
-    rows: Vec<upload_part::Model>,
-) -> Result<upload_intent::Model> {
+async fn join(app: &App, intent: upload_intent::Model, rows: Vec<upload_part::Model>) -> Result<()> {
     let keys = rows.iter().map(|row| row.staging_key.parse::<StagingKey>());
     let keys: Vec<StagingKey> = keys.collect::<std::result::Result<_, _>>().map_err(Error::internal)?;
     let whole = StagingKey { intent: intent.id, attempt: app.clock().new_id() };
-    let staged = match app.store().join(&keys, &whole).await {
-        Ok(staged) => staged,
-        Err(error) => {
-            // Another finish may have put them together, and taken the parts away.
-            let now = super::load(app.read(), intent.id).await?;
-            let done = matches!(now.status, Status::Received | Status::Finished);
-            return if done { Ok(now) } else { Err(Error::storage(error)) };
-        }
-    };
+    let staged = app.store().join(&keys, &whole).await.map_err(Error::storage)?;
     let outcome = settle(app, &intent, whole, compare(&intent, staged)).await;
     if !matches!(&outcome, Ok(intent) if intent.status == Status::Received) {
         discard_staged(app, &whole).await;
     }
-    let settled = match outcome {
-        // Another finish may have put them together just now.
-        Err(Error::Upload { reason: UploadError::AlreadyReceived, .. }) => {
-            super::load(app.read(), intent.id).await?
-        }
-        outcome => outcome?,
-    };
+    match outcome {
+        // Another server may have put them together just now.
+        Ok(_) | Err(Error::Upload { reason: UploadError::AlreadyReceived, .. }) => {}
+        Err(error) => return Err(error),
+    }
     for key in &keys {
         discard_staged(app, key).await;
     }
-    app.announce(settled.id);
-    match rejection(&settled) {
-        Some(error) => Err(error),
-        None => Ok(settled),
-    }
+    app.announce(intent.id);
+    Ok(())
 }
 
 fn check_complete(
