@@ -1,5 +1,6 @@
 //! GraphQL over HTTP (<https://graphql.github.io/graphql-over-http/draft/>): POST, and GET for queries.
-//! A browser that asks for a page gets the explorer; a WebSocket handshake goes to `socket.rs`.
+//! A browser that asks for a page gets the explorer; a WebSocket handshake goes to `socket.rs`, a subscription that is
+//! to be answered in one go to `stream.rs`.
 
 use async_graphql_axum::GraphQLResponse;
 use axum::body::{Body, to_bytes};
@@ -8,8 +9,10 @@ use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 
+use super::stream::{self, Framing};
 use super::{MAX_GRAPHQL_BODY, Server, params, socket, ui};
 use crate::graphql::{OperationKind, Params, error_json};
 
@@ -32,9 +35,15 @@ pub async fn endpoint(State(server): State<Server>, request: Request) -> Respons
     if parts.method == Method::GET && !has_query(query_string) && accepts(&parts.headers, "text/html") {
         return ui::explorer_page();
     }
-    let Some(media_type) = negotiate(&parts.headers) else {
-        let message = "answers are application/graphql-response+json or application/json";
-        return refuse(StatusCode::NOT_ACCEPTABLE, MediaType::Json, message);
+    let media_type = match (negotiate(&parts.headers), Framing::accepted(&parts.headers)) {
+        (Some(media_type), _) => media_type,
+        // Of what cannot be executed there is nothing to stream.
+        (None, Some(_)) => MediaType::GraphqlResponse,
+        (None, None) => {
+            let message = "answers are application/graphql-response+json or application/json; of subscriptions \
+                text/event-stream or multipart/mixed";
+            return refuse(StatusCode::NOT_ACCEPTABLE, MediaType::Json, message);
+        }
     };
     match parts.method {
         Method::GET => get(&server, &parts, media_type).await,
@@ -56,7 +65,7 @@ async fn get(server: &Server, parts: &Parts, media_type: MediaType) -> Response 
         return refuse(StatusCode::FORBIDDEN, media_type, "this page's origin is not among allowed_origins");
     }
     match params::from_query(parts.uri.query().unwrap_or_default()) {
-        Ok(params) => run(server, &parts.headers, &params, media_type, &[OperationKind::Query]).await,
+        Ok(params) => run(server, &parts.headers, &params, media_type, Method::GET).await,
         Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
     }
 }
@@ -72,10 +81,7 @@ async fn post(server: &Server, parts: &Parts, body: Body, media_type: MediaType)
         Err((status, message)) => return refuse(status, media_type, message),
     };
     match params::from_json(&object) {
-        Ok(params) => {
-            let kinds = [OperationKind::Query, OperationKind::Mutation];
-            run(server, &parts.headers, &params, media_type, &kinds).await
-        }
+        Ok(params) => run(server, &parts.headers, &params, media_type, Method::POST).await,
         Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
     }
 }
@@ -98,7 +104,7 @@ async fn run(
     headers: &HeaderMap,
     params: &Params,
     media_type: MediaType,
-    allowed: &[OperationKind],
+    method: Method,
 ) -> Response {
     let actor = match server.auth().actor(headers) {
         Ok(actor) => actor,
@@ -115,16 +121,30 @@ async fn run(
             return answer(media_type.status_of_refusal(), media_type, &json!({ "errors": refusal.0 }));
         }
     };
-    if !allowed.contains(&operation.kind) {
-        let message = match operation.kind {
-            OperationKind::Subscription => {
-                "subscriptions need a WebSocket: graphql-transport-ws or graphql-ws"
-            }
-            _ => "a GET can only query: send mutations by POST",
-        };
+    let framing = Framing::accepted(headers).filter(|framing| framing.suits(operation.kind, headers));
+    let refusal = match operation.kind {
+        OperationKind::Mutation if method == Method::GET => {
+            Some("a GET can only query: send mutations by POST")
+        }
+        OperationKind::Subscription if framing.is_none() => Some(
+            "subscriptions need a WebSocket (graphql-transport-ws or graphql-ws), or a client that accepts \
+             text/event-stream or multipart/mixed",
+        ),
+        _ => None,
+    };
+    if let Some(message) = refusal {
         let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, media_type, message);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
+    }
+    if let Some(framing) = framing {
+        let stopping = server.app().stopping().clone();
+        if operation.kind == OperationKind::Subscription {
+            return stream::respond(framing, server.graphql().subscribe(&actor, operation), stopping);
+        }
+        let graphql = server.graphql().clone();
+        let once = async move { graphql.execute(&actor, operation).await };
+        return stream::respond(framing, once.into_stream().boxed(), stopping);
     }
     let response = server.graphql().execute(&actor, operation).await;
     with_headers(GraphQLResponse::from(response).into_response(), media_type)

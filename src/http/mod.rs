@@ -8,6 +8,7 @@ mod graphql;
 mod health;
 mod params;
 mod socket;
+mod stream;
 mod ui;
 mod uploads;
 

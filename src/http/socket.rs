@@ -365,7 +365,8 @@ async fn operate(executor: Graphql, actor: Actor, params: Params, frames: Frames
     frames.send(Event::Complete).await;
 }
 
-fn serialise(response: &impl serde::Serialize) -> String {
+/// The JSON of a response.
+pub fn serialise(response: &impl serde::Serialize) -> String {
     serde_json::to_string(response).expect("a response is JSON")
 }
 

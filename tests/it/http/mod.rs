@@ -4,3 +4,4 @@ mod assets;
 mod graphql;
 mod health;
 mod socket;
+mod stream;
