@@ -92,6 +92,7 @@ struct Raw {
     allowed_origins: Vec<String>,
     upload_ttl_seconds: i64,
     trash_ttl_seconds: i64,
+    changelog_ttl_seconds: i64,
     max_upload_bytes: i64,
     max_concurrent_uploads: i64,
     shutdown_grace_seconds: i64,
@@ -118,6 +119,8 @@ pub struct Config {
     pub upload_ttl: Duration,
     /// How long the trash keeps things.
     pub trash_ttl: Duration,
+    /// How long the changelog keeps its entries.
+    pub changelog_ttl: Duration,
     /// Longest file accepted, in bytes.
     pub max_upload_bytes: i64,
     /// Uploads received at the same time.
@@ -181,6 +184,12 @@ impl Raw {
             trash_ttl: seconds(
                 "trash_ttl_seconds",
                 self.trash_ttl_seconds,
+                60..=3_153_600_000,
+                "60 to 3153600000 (100 years)",
+            )?,
+            changelog_ttl: seconds(
+                "changelog_ttl_seconds",
+                self.changelog_ttl_seconds,
                 60..=3_153_600_000,
                 "60 to 3153600000 (100 years)",
             )?,

@@ -7,8 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sea_orm::sqlx::ConnectOptions as _;
+use sea_orm::sqlx::Postgres;
+use sea_orm::sqlx::pool::PoolConnection;
+use sea_orm::sqlx::postgres::PgPoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{ConnectOptions, ConnectionTrait, Database as SeaDatabase, DatabaseConnection, DbErr};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database as SeaDatabase, DatabaseConnection, DbBackend, DbErr,
+    RuntimeErr, SqlxPostgresConnector,
+};
 use sea_orm_migration::MigratorTrait;
 
 use super::Quick;
@@ -16,6 +22,14 @@ use super::inline::Inline;
 
 /// Connections that read, at most.
 const READERS: u32 = 8;
+/// Advisory locks of PostgreSQL, in Vellum's databases alone.
+const MIGRATION_LOCK: i64 = 0x7665_6c6c_756d_0001;
+const TURN_LOCK: i64 = 0x7665_6c6c_756d_0002;
+
+/// The turn for work that one server at a time does.
+pub struct Turn {
+    _connection: Option<PoolConnection<Postgres>>,
+}
 
 /// The database of a library.
 pub struct Database {
@@ -54,12 +68,41 @@ impl Database {
         Ok(Self { read, write, inline, quick, statements })
     }
 
-    /// Brings the tables up to date.
+    /// Brings the tables up to date. Of several servers that start at once, one does it and the others wait.
     ///
     /// # Errors
     /// When a migration fails.
     pub async fn migrate(&self) -> anyhow::Result<()> {
-        migration::Migrator::up(&self.write, None).await.context("cannot migrate the database")
+        let cannot = "cannot migrate the database";
+        if self.write.get_database_backend() != DbBackend::Postgres {
+            return migration::Migrator::up(&self.write, None).await.context(cannot);
+        }
+        // Without the pool's limits: a large library may take its time, and so may who waits for it.
+        let options = self.write.get_postgres_connection_pool().connect_options();
+        let options = options.as_ref().clone().options([("lock_timeout", "0"), ("statement_timeout", "0")]);
+        let one = PgPoolOptions::new().max_connections(1).connect_with(options).await.context(cannot)?;
+        let one = SqlxPostgresConnector::from_sqlx_postgres_pool(one);
+        one.execute_unprepared(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))
+            .await
+            .context(cannot)?;
+        let migrated = migration::Migrator::up(&one, None).await.context(cannot);
+        // The lock ends with its connection.
+        one.close().await.context(cannot)?;
+        migrated
+    }
+
+    /// See [`App::turn`](super::App::turn).
+    pub(super) async fn turn(&self) -> Result<Option<Turn>, DbErr> {
+        if self.read.get_database_backend() != DbBackend::Postgres {
+            return Ok(Some(Turn { _connection: None }));
+        }
+        let failed = |error| DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)));
+        let mut connection = self.read.get_postgres_connection_pool().acquire().await.map_err(failed)?;
+        // The lock is the session's: it ends with it, also when this process dies.
+        connection.close_on_drop();
+        let lock = sea_orm::sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(TURN_LOCK);
+        let ours: bool = lock.fetch_one(&mut *connection).await.map_err(failed)?;
+        Ok(ours.then_some(Turn { _connection: Some(connection) }))
     }
 
     /// For reading.

@@ -17,14 +17,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use entity::UploadIntentId;
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use clock::Clock;
 pub use crash::crash_point;
-pub use database::Database;
+pub use database::{Database, Turn};
 pub use inline::Inline;
 pub use quick::Quick;
 pub use signer::Signer;
@@ -76,6 +76,7 @@ impl App {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(feed.clone().tail(stop.clone()));
+        feed.relay(database.write(), &config.database_url, &tasks, &stop);
         let writer = Writer::start(&tasks, &database, feed.clone(), clock.clone());
         let uploads = Semaphore::new(config.max_concurrent_uploads);
         let joins = Joins::new(tasks.clone(), stop.clone());
@@ -201,6 +202,15 @@ impl App {
     #[must_use]
     pub fn announcements(&self) -> broadcast::Receiver<UploadIntentId> {
         self.0.announcements.subscribe()
+    }
+
+    /// The turn for work that one server at a time does; none while another one is at it. It ends when this is
+    /// dropped, or the server dies.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn turn(&self) -> Result<Option<Turn>, DbErr> {
+        self.0.database.turn().await
     }
 
     /// Whether jobs are still taken.

@@ -12,6 +12,9 @@ use rusqlite::{Connection, OpenFlags};
 const CONNECTIONS: usize = 4;
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 64;
+/// Bytes of the file that are read where the system has them, without a call and a copy for each page. What is read of
+/// a large library is all over the file, and a cache of our own would hold little of it.
+const MAPPED: i64 = i64::MAX;
 
 /// Connections for short reads.
 pub struct Quick {
@@ -64,6 +67,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "mmap_size", MAPPED)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }

@@ -34,6 +34,12 @@ pub trait Job: Send {
     /// Whether it can also do without [`Tx::pooled`], by [`Tx::inline`].
     fn runs_inline(&self) -> bool;
 
+    /// Whether it has to have a transaction to itself: it takes the counter of the changelog, after which nothing else
+    /// may be locked.
+    fn alone(&self) -> bool {
+        false
+    }
+
     /// Does the work in `tx`. Where it runs inline, it may have to be done more than once.
     async fn run(&mut self, tx: &Tx) -> Done;
 
@@ -198,8 +204,12 @@ impl Worker {
             if !inline.is_empty() {
                 pooled.extend(self.commit_inline(inline).await);
             }
+            let (alone, pooled): (Vec<_>, Vec<_>) = pooled.into_iter().partition(|job| job.alone());
             if !pooled.is_empty() {
                 self.commit(&self.pooled, Parts::Savepoints, pooled).await;
+            }
+            for job in alone {
+                self.commit(&self.pooled, Parts::Savepoints, vec![job]).await;
             }
         }
     }
@@ -233,7 +243,7 @@ impl Worker {
             Ok(mut entries) => {
                 if let Some(last) = entries.iter().flatten().last() {
                     super::crash_point("after-commit");
-                    self.feed.ring(last.seq);
+                    self.feed.committed(last.seq);
                     if let Some(Engine::Inline(inline)) = &self.inline {
                         inline.committed(done.len());
                     }

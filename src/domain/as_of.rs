@@ -134,14 +134,9 @@ async fn number(app: &App, moment: &Moment) -> Result<Then> {
     Ok(Then { seq, complete: floor == 0 })
 }
 
-/// The last entry at or before an instant; the numbers being dense, by halving.
+/// The last entry at or before an instant.
 async fn last_before(conn: &impl ConnectionTrait, at: Timestamp, floor: i64, head: i64) -> Result<i64> {
-    let (mut low, mut high) = (floor, head);
-    while low < high {
-        let middle = low + (high - low + 1) / 2;
-        let row = change::Entity::find_by_id(middle).one(conn).await?;
-        if row.is_some_and(|row| row.at <= at) { low = middle } else { high = middle - 1 }
-    }
+    let low = log::last_before(conn, at, floor, head).await?;
     if low == floor && floor > 0 {
         let message = "the changelog no longer reaches back to this instant";
         return Err(Error::CursorExpired(message.to_owned()));

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use entity::change;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+use entity::{Timestamp, change};
+use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _};
 
 use super::actor::{Actor, Role};
 use super::asset::{self, Asset};
 use super::error::{Error, Result};
-use super::folder;
 use super::path::{TreePath, is_within, parent_of};
+use super::{commit, commit_alone, folder};
 use crate::app::App;
 use crate::feed::{self, Batch, Cursor, CursorError, Filter, Follow, FollowError, IndexPage};
 
@@ -86,6 +86,51 @@ fn check_cursor(app: &App, text: &str, floor: i64, head: i64) -> Result<i64> {
         Err(CursorError::Foreign) => Err(expired("this cursor is from another database")),
         Err(CursorError::Garbage) => Err(Error::bad_input("after", "is not a cursor of the changelog")),
     }
+}
+
+/// Forgets the entries that are older than the changelog keeps them; answers how many.
+///
+/// # Errors
+/// What the database says; what is forgotten until then stays so.
+pub async fn forget_old(app: &App) -> Result<u64> {
+    let keep = i64::try_from(app.config().changelog_ttl.as_millis()).unwrap_or(i64::MAX);
+    let before = Timestamp(app.clock().now().0.saturating_sub(keep));
+    let (floor, head) = bounds(app).await?;
+    let last = last_before(app.read(), before, floor, head).await?;
+    if last > floor {
+        // What follows can be gone on from.
+        commit_alone(app, &Actor::system(), move |edit| {
+            Box::pin(async move { Ok(feed::raise_floor(edit.conn(), last).await?) })
+        })
+        .await?;
+    }
+    let mut forgotten = 0;
+    loop {
+        let removed = commit(app, &Actor::system(), |edit| {
+            Box::pin(async move { Ok(feed::remove_below_floor(edit.conn()).await?) })
+        })
+        .await?;
+        match removed.value {
+            0 => return Ok(forgotten),
+            rows => forgotten += rows,
+        }
+    }
+}
+
+/// The last entry before an instant, `floor` when there is none; the numbers being dense, by halving.
+pub(super) async fn last_before(
+    conn: &impl ConnectionTrait,
+    at: Timestamp,
+    floor: i64,
+    head: i64,
+) -> Result<i64> {
+    let (mut low, mut high) = (floor, head);
+    while low < high {
+        let middle = low + (high - low + 1) / 2;
+        let row = change::Entity::find_by_id(middle).one(conn).await?;
+        if row.is_some_and(|row| row.at <= at) { low = middle } else { high = middle - 1 }
+    }
+    Ok(low)
 }
 
 /// Several pages of the entries of single things, by one statement.

@@ -10,7 +10,7 @@ use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder a
 use super::actor::Actor;
 use super::commit;
 use super::error::Result;
-use super::{trash, upload};
+use super::{change, trash, upload};
 use crate::app::App;
 use crate::blob::BlobKey;
 
@@ -85,12 +85,21 @@ pub fn collect_soon(app: &App) {
     });
 }
 
-/// Cleans until the library closes: uploads that are over, what the trash lets go of, bytes that nothing needs.
+/// Cleans until the library closes: uploads that are over, what the trash lets go of, bytes that nothing needs, old
+/// entries of the changelog. Of several servers one does it at a time.
 pub async fn clean_forever(app: App) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        let _turn = match app.turn().await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::error!(%error, "cannot tell whose turn it is to clean; trying again");
+                continue;
+            }
+        };
         if let Err(error) = upload::sweep(&app).await {
             tracing::error!(%error, cause = ?error.cause(), "cannot sweep uploads; trying again");
         }
@@ -99,6 +108,9 @@ pub async fn clean_forever(app: App) {
         }
         if let Err(error) = collect(&app).await {
             tracing::error!(%error, cause = ?error.cause(), "cannot remove bytes that nothing needs; trying again");
+        }
+        if let Err(error) = change::forget_old(&app).await {
+            tracing::error!(%error, cause = ?error.cause(), "cannot forget old entries; trying again");
         }
     }
 }

@@ -121,7 +121,20 @@ where
     T: Send + 'static,
     W: for<'a> FnOnce(Edit<'a>) -> BoxFuture<'a, Result<T>> + Send + 'static,
 {
-    submit(app, actor, ending, Once { work: Some(work), outcome: PhantomData }).await
+    submit(app, actor, ending, Once { work: Some(work), alone: false, outcome: PhantomData }).await
+}
+
+/// As [`commit`], in a transaction of its own.
+///
+/// # Errors
+/// As [`commit`].
+async fn commit_alone<T, W>(app: &App, actor: &Actor, work: W) -> Result<Committed<T>>
+where
+    T: Send + 'static,
+    W: for<'a> FnOnce(Edit<'a>) -> BoxFuture<'a, Result<T>> + Send + 'static,
+{
+    let work = Once { work: Some(work), alone: true, outcome: PhantomData };
+    submit(app, actor, Ending::Keep, work).await
 }
 
 /// What an operation does, on its way through the writer.
@@ -133,6 +146,11 @@ trait Work: Send + 'static {
     /// Whether it can do with [`Tx::inline`].
     fn runs_inline(&self) -> bool;
 
+    /// Whether it has to have a transaction to itself.
+    fn alone(&self) -> bool {
+        false
+    }
+
     /// Does it; none when it cannot be done in this transaction.
     async fn run(&mut self, tx: &Tx, by: &Stamp) -> Option<Result<Self::Outcome>>;
 }
@@ -140,6 +158,7 @@ trait Work: Send + 'static {
 /// Work that needs a transaction of the pool.
 struct Once<T, W> {
     work: Option<W>,
+    alone: bool,
     outcome: PhantomData<fn() -> T>,
 }
 
@@ -153,6 +172,10 @@ where
 
     fn runs_inline(&self) -> bool {
         false
+    }
+
+    fn alone(&self) -> bool {
+        self.alone
     }
 
     async fn run(&mut self, tx: &Tx, by: &Stamp) -> Option<Result<T>> {
@@ -186,6 +209,10 @@ struct Operation<W: Work> {
 impl<W: Work> Job for Operation<W> {
     fn runs_inline(&self) -> bool {
         self.work.runs_inline()
+    }
+
+    fn alone(&self) -> bool {
+        self.work.alone()
     }
 
     async fn run(&mut self, tx: &Tx) -> Done {

@@ -9,13 +9,17 @@ mod cursor;
 mod filter;
 mod follow;
 mod page;
+mod relay;
 mod tailer;
+
+use std::collections::HashSet;
 
 use entity::change::{self, ChangeType};
 use entity::{Actor, AssetId, FolderId, Timestamp, VersionId, change_folder, changelog_head};
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
-    ActiveValue::Set, DbBackend, DbErr, EntityTrait as _, IntoActiveModel as _, QueryTrait as _, Statement,
+    ActiveValue::Set, ColumnTrait as _, ConnectionTrait, DbBackend, DbErr, EntityTrait as _,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _, Statement,
 };
 use uuid::Uuid;
 
@@ -24,6 +28,9 @@ pub use filter::{AssetScope, Filter, FolderScope, takes_along};
 pub use follow::{Batch, Follow, FollowError};
 pub use page::{Index, IndexPage, Page, by_index, page};
 pub use tailer::Feed;
+
+/// Old entries that one commit removes.
+const REMOVED_AT_ONCE: u64 = 500;
 
 /// An entry that has no number yet.
 #[derive(Debug, Clone)]
@@ -141,6 +148,44 @@ fn places(entry: &change::Model) -> impl Iterator<Item = change_folder::ActiveMo
         seq: Set(entry.seq),
         direct: Set(direct),
     })
+}
+
+/// Lets the changelog begin behind the entry `seq`, where what one mutation wrote ends. Readers of what was before are
+/// told so from then on.
+///
+/// # Errors
+/// What the database says.
+pub async fn raise_floor(conn: &impl ConnectionTrait, seq: i64) -> Result<(), DbErr> {
+    let raise = changelog_head::Entity::update_many()
+        .col_expr(changelog_head::Column::FloorSeq, Expr::value(seq))
+        .filter(changelog_head::Column::FloorSeq.lt(seq))
+        .filter(changelog_head::Column::LastSeq.gte(seq));
+    raise.exec(conn).await.map(drop)
+}
+
+/// Removes some of the entries that the changelog no longer begins with; answers how many.
+///
+/// # Errors
+/// What the database says.
+pub async fn remove_below_floor(conn: &impl ConnectionTrait) -> Result<u64, DbErr> {
+    let floor = page::head(conn).await?.floor_seq;
+    let rows = change::Entity::find()
+        .filter(change::Column::Seq.lte(floor))
+        .order_by_asc(change::Column::Seq)
+        .limit(REMOVED_AT_ONCE)
+        .all(conn)
+        .await?;
+    let Some(last) = rows.last().map(|row| row.seq) else { return Ok(0) };
+    let folders: HashSet<FolderId> = rows.iter().flat_map(folders_of).map(|(folder, _)| folder).collect();
+    for folder in folders {
+        change_folder::Entity::delete_many()
+            .filter(change_folder::Column::FolderId.eq(folder))
+            .filter(change_folder::Column::Seq.lte(last))
+            .exec(conn)
+            .await?;
+    }
+    let removed = change::Entity::delete_many().filter(change::Column::Seq.lte(last)).exec(conn).await?;
+    Ok(removed.rows_affected)
 }
 
 /// The folders that an entry happened in, and whether directly.

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use entity::change;
 use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    ColumnTrait as _, DatabaseConnection, DbBackend, DbErr, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{Cursor, page};
+use super::{Cursor, page, relay};
 
 /// Entries kept in memory for followers that keep up; the others read the table.
 const RING: usize = 4096;
@@ -41,6 +42,8 @@ struct Shared {
     head: watch::Sender<i64>,
     /// The newest number that somebody told of.
     bell: watch::Sender<i64>,
+    /// The newest number that was committed here.
+    own: watch::Sender<i64>,
 }
 
 impl Feed {
@@ -56,11 +59,43 @@ impl Feed {
             ring: RwLock::new(VecDeque::with_capacity(RING)),
             head: watch::Sender::new(head.last_seq),
             bell: watch::Sender::new(head.last_seq),
+            own: watch::Sender::new(head.last_seq),
         })))
     }
 
+    /// Tells that entries up to `seq` were committed here.
+    pub fn committed(&self, seq: i64) {
+        self.0.own.send_replace(seq);
+        self.ring(seq);
+    }
+
+    /// The newest number that was committed here, and when it grows.
+    pub(super) fn own(&self) -> watch::Receiver<i64> {
+        self.0.own.subscribe()
+    }
+
+    /// Hears of what other servers commit to the same PostgreSQL database, and tells them of what is committed here.
+    pub fn relay(
+        &self,
+        database: &DatabaseConnection,
+        url: &str,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        if database.get_database_backend() == DbBackend::Postgres {
+            let pool = database.get_postgres_connection_pool().clone();
+            tasks.spawn(relay::tell(self.clone(), pool, stop.clone()));
+            tasks.spawn(relay::listen(self.clone(), url.to_owned(), stop.clone()));
+        }
+    }
+
+    /// Lets the tailer look whether something is new.
+    pub(super) fn look(&self) {
+        self.0.bell.send_modify(|_| {});
+    }
+
     /// Tells that entries up to `seq` were committed.
-    pub fn ring(&self, seq: i64) {
+    pub(super) fn ring(&self, seq: i64) {
         self.0.bell.send_if_modified(|known| {
             let news = seq > *known;
             *known = seq.max(*known);

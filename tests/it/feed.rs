@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use vellum::config::Flags;
+use vellum::domain::change;
+
 use crate::support::{Socket, TestServer, text};
 
 const FOLLOW: &str =
@@ -192,9 +195,8 @@ async fn what_one_mutation_wrote_is_never_split() {
 async fn an_entry_is_told_at_once_whatever_else_shares_its_commit() {
     let server = TestServer::start().await;
     let (app, actor) = (&server.app, vellum::domain::actor::Actor::dev());
-    let mut follow = vellum::domain::change::follow(app, &actor, None, vellum::feed::Filter::default())
-        .await
-        .expect("a follower");
+    let mut follow =
+        change::follow(app, &actor, None, vellum::feed::Filter::default()).await.expect("a follower");
     for number in 0..20 {
         let path = vellum::domain::path::TreePath::parse(&format!("n{number}"), "path").expect("a path");
         let folder =
@@ -248,4 +250,42 @@ async fn a_live_filter_passes_what_the_same_filter_pages() {
         let live: Vec<Value> = live.into_iter().map(|entry| json!({ "cursor": entry["cursor"] })).collect();
         assert_eq!(Value::Array(live), pages, "{filter}");
     }
+}
+
+#[tokio::test]
+async fn old_entries_are_forgotten_and_those_who_ask_for_them_are_told() {
+    let server =
+        TestServer::with(Flags { dev: true, ..Flags::default() }, "changelog_ttl_seconds = 3600").await;
+    let create = "mutation($path: String!) { createFolder(input: { path: $path }) { folder { id } } }";
+    let start = head(&server).await;
+    for number in 0..700 {
+        server.gql(create, json!({ "path": format!("old/{number}") })).await;
+    }
+    let old = head(&server).await;
+    let then =
+        server.gql("{ changes(first: 1) { nodes { at } } }", json!({})).await["changes"]["nodes"][0]["at"]
+            .take();
+    server.clock.advance(3_601_000);
+    server.gql(create, json!({ "path": "new" })).await;
+    assert_eq!(change::forget_old(&server.app).await.expect("forgotten"), 701);
+    assert_eq!(change::forget_old(&server.app).await.expect("forgotten"), 0, "it is done");
+    let kept = server.changelog(7).await;
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0]["path"], "new");
+    let query = "query($after: String) { changes(after: $after) { nodes { path } } }";
+    server.refuses(query, json!({ "after": start }), "CURSOR_EXPIRED", None).await;
+    assert_eq!(server.gql(query, json!({ "after": old })).await["changes"]["nodes"][0]["path"], "new");
+    let at = "query($at: DateTime!) { folder(path: \"old\", at: { time: $at }) { id } }";
+    server.refuses(at, json!({ "at": then }), "CURSOR_EXPIRED", None).await;
+    let mut socket = server.socket().await;
+    socket.subscribe("late", FOLLOW, json!({ "after": start })).await;
+    let answer = socket.next().await;
+    assert_eq!(
+        (&answer["type"], &answer["payload"][0]["extensions"]["code"]),
+        (&json!("error"), &json!("CURSOR_EXPIRED"))
+    );
+    socket.subscribe("resumed", FOLLOW, json!({ "after": old })).await;
+    assert_eq!(socket.event().await["changes"]["changes"][0]["path"], "new");
+    let left = "query { folder(path: \"old\") { changes(first: 5) { nodes { path } } } }";
+    assert_eq!(server.gql(left, json!({})).await["folder"]["changes"]["nodes"], json!([]));
 }

@@ -10,6 +10,7 @@ mod graphql;
 mod http;
 mod model;
 mod schema;
+mod servers;
 mod story;
 mod support;
 mod tidy;

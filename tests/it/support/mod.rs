@@ -69,6 +69,13 @@ impl TestServer {
         Self::open(config, folder, None).await
     }
 
+    /// Another server on the same database and bytes; none where the database is SQLite, which is one server's.
+    pub async fn beside(&self) -> Option<Self> {
+        self.database.as_ref()?;
+        let folder = tempfile::tempdir().expect("a folder");
+        Some(Self::open(self.app.config().clone(), folder, None).await)
+    }
+
     /// Stops the server, as a restart would, and starts another one on what it left.
     pub async fn restart(mut self) -> Self {
         let config = self.app.config().clone();

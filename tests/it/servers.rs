@@ -1,0 +1,194 @@
+//! Several servers on one PostgreSQL database. On SQLite, which is one server's, there is nothing to test.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use vellum::domain::gc;
+
+use crate::support::{Socket, TestServer, text};
+
+const FOLLOW: &str =
+    "subscription($after: String) { changes(after: $after) { cursor changes { cursor type path } } }";
+/// Rounds of each race.
+const ROUNDS: usize = 12;
+
+async fn pair() -> Option<(TestServer, TestServer)> {
+    let one = TestServer::start().await;
+    let other = one.beside().await?;
+    Some((one, other))
+}
+
+/// The entries of a subscription up to `cursor`.
+async fn read_until(socket: &mut Socket, cursor: &Value) -> Vec<Value> {
+    let mut seen = Vec::new();
+    loop {
+        let batch = socket.event().await["changes"].take();
+        seen.extend(batch["changes"].as_array().expect("changes").iter().cloned());
+        if batch["cursor"] == *cursor {
+            return seen;
+        }
+    }
+}
+
+async fn post_bytes(server: &TestServer, bytes: &[u8]) -> Value {
+    let target = server.gql("mutation { generateUploadUrl { url } }", json!({})).await;
+    let url = text(&target["generateUploadUrl"]["url"]).to_owned();
+    let response = server.send(Method::POST, &url, &[], bytes).await;
+    assert_eq!(response.status(), 200);
+    response.json::<Value>().await.expect("JSON")["storageId"].take()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_on_two_servers_make_one_log_that_both_tell() {
+    let Some((one, other)) = pair().await else { return };
+    let (one, other) = (Arc::new(one), Arc::new(other));
+    let start = one.gql("{ headCursor }", json!({})).await["headCursor"].take();
+    let mut readers = Vec::new();
+    for server in [&one, &other] {
+        let mut socket = server.socket().await;
+        socket.subscribe("live", FOLLOW, json!({ "after": start })).await;
+        readers.push(socket);
+    }
+    let create = "mutation($path: String!) { createFolder(input: { path: $path }) { created } }";
+    let writers = (0..8).map(|writer| {
+        let server = Arc::clone(if writer % 2 == 0 { &one } else { &other });
+        tokio::spawn(async move {
+            for number in 0..25 {
+                // Half of the folders above are the others' as well.
+                let path = format!("shared-{}/writer-{writer}/{number}", number % 5);
+                server.gql(create, json!({ "path": path })).await;
+            }
+        })
+    });
+    for writer in join_all(writers).await {
+        writer.expect("a writer");
+    }
+    let end = other.gql("{ headCursor }", json!({})).await["headCursor"].take();
+    let pages = one.changelog(7).await;
+    assert_eq!(pages.len(), 8 * 25 + 8 * 5 + 5, "each folder once");
+    let cursors = |entries: &[Value]| entries.iter().map(|entry| entry["cursor"].clone()).collect::<Vec<_>>();
+    for mut reader in readers {
+        assert_eq!(cursors(&read_until(&mut reader, &end).await), cursors(&pages));
+    }
+    // Resuming at any cursor, at either server, gives exactly what follows.
+    for (index, from) in pages.iter().enumerate().step_by(37) {
+        let server = if index % 2 == 0 { &other } else { &one };
+        let mut socket = server.socket().await;
+        socket.subscribe("again", FOLLOW, json!({ "after": from["cursor"] })).await;
+        assert_eq!(cursors(&read_until(&mut socket, &end).await), cursors(&pages[index + 1..]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_server_commits_the_other_tells_at_once() {
+    let Some((one, other)) = pair().await else { return };
+    let mut socket = other.socket().await;
+    socket.subscribe("live", FOLLOW, json!({})).await;
+    // Until it listens, the poll is what there is.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let mut waits = Vec::new();
+    for number in 0..9 {
+        let create = "mutation($path: String!) { createFolder(input: { path: $path }) { created } }";
+        one.gql(create, json!({ "path": format!("folder-{number}") })).await;
+        let begun = Instant::now();
+        socket.event().await;
+        waits.push(begun.elapsed());
+    }
+    waits.sort_unstable();
+    // By the poll alone half of them would take more than a quarter of a second.
+    assert!(waits[4] < Duration::from_millis(200), "{waits:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_server_at_a_time_has_the_turn_and_another_takes_it_over() {
+    let Some((one, other)) = pair().await else { return };
+    let turn = one.app.turn().await.expect("the database").expect("nobody else has it");
+    assert!(other.app.turn().await.expect("the database").is_none());
+    assert!(one.app.turn().await.expect("the database").is_none(), "nor twice");
+    drop(turn);
+    let mut taken = false;
+    for _ in 0..50 {
+        taken = other.app.turn().await.expect("the database").is_some();
+        if taken {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(taken);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_start_at_once_migrate_once() {
+    let one = TestServer::start().await;
+    // Both have to find out that there is nothing to do, one after the other.
+    let (second, third) = tokio::join!(one.beside(), one.beside());
+    assert_eq!(second.is_some(), third.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_is_not_filled_while_another_server_deletes_it() {
+    let Some((one, other)) = pair().await else { return };
+    for round in 0..ROUNDS {
+        let (top, below) = (format!("top-{round}"), format!("top-{round}/below"));
+        let create = "mutation($path: String!) { createFolder(input: { path: $path }) { folder { id } } }";
+        let delete = "mutation($path: String!) { deleteFolder(input: { folder: { path: $path }, recursive: true }) { folder { id } } }";
+        one.gql(create, json!({ "path": top })).await;
+        tokio::join!(one.ask(delete, json!({ "path": top })), other.ask(create, json!({ "path": below })));
+        let query = "query($top: String!, $below: String!) { top: folder(path: $top) { id } below: folder(path: $below) { id } }";
+        let left = one.gql(query, json!({ "top": top, "below": below })).await;
+        assert!(
+            left["below"].is_null() || !left["top"].is_null(),
+            "round {round}: {below} lies in a folder that is in the trash"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_asset_is_moved_or_deleted_and_never_both() {
+    let Some((one, other)) = pair().await else { return };
+    let file = post_bytes(&one, b"the same").await;
+    for round in 0..ROUNDS {
+        let (from, to) = (format!("from-{round}"), format!("to-{round}"));
+        let make = "mutation($path: String!, $file: ID!) { createVersion(input: { path: $path, storedFileId: $file }) { asset { id } } }";
+        one.gql(make, json!({ "path": format!("{from}/a"), "file": file })).await;
+        let delete =
+            "mutation($path: String!) { deleteAssets(input: { folder: { path: $path } }) { deletedAssets } }";
+        let relocate = "mutation($asset: String!, $to: String!) { moveAsset(input: { asset: { path: $asset }, toFolder: { path: $to } }) { asset { path } } }";
+        let asset = format!("{from}/a");
+        tokio::join!(
+            one.ask(delete, json!({ "path": from })),
+            other.ask(relocate, json!({ "asset": asset, "to": to }))
+        );
+        let query = "query($from: String!, $to: String!) { from: asset(path: $from) { id } to: asset(path: $to) { id deletedAt } }";
+        let left = one.gql(query, json!({ "from": asset, "to": format!("{to}/a") })).await;
+        assert!(left["from"].is_null(), "round {round}: it is gone from where it was");
+        let moved = !left["to"].is_null();
+        let trash = one.gql("{ trash(first: 200) { nodes { ... on Asset { path } } } }", json!({})).await;
+        let trashed = trash["trash"]["nodes"].as_array().expect("nodes").iter();
+        let trashed = trashed.filter(|node| text(&node["path"]).contains(&format!("-{round}/"))).count();
+        assert_eq!(trashed, usize::from(!moved), "round {round}: {left} {trash}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_another_server_adopts_are_not_removed() {
+    let Some((one, other)) = pair().await else { return };
+    for round in 0..ROUNDS {
+        let bytes = format!("the bytes of round {round}");
+        let first = post_bytes(&one, bytes.as_bytes()).await;
+        let delete = "mutation($id: ID!) { deleteStoredFile(input: { id: $id }) { deletedId } }";
+        let (_, second) =
+            tokio::join!(one.gql(delete, json!({ "id": first })), post_bytes(&other, bytes.as_bytes()));
+        for server in [&one, &other] {
+            gc::collect(&server.app).await.expect("collected");
+        }
+        let file =
+            other.gql("query($id: ID!) { storedFile(id: $id) { url } }", json!({ "id": second })).await;
+        let answer = other.get(text(&file["storedFile"]["url"]), &[]).await;
+        assert_eq!(answer.status(), 200, "round {round}");
+        assert_eq!(answer.text().await.expect("a text"), bytes);
+    }
+}
