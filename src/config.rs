@@ -202,10 +202,10 @@ impl Raw {
             max_concurrent_uploads: usize::try_from(in_range(
                 "max_concurrent_uploads",
                 self.max_concurrent_uploads,
-                1..=1024,
-                "1 to 1024",
+                1..=256,
+                "1 to 256",
             )?)
-            .expect("at most 1024"),
+            .expect("at most 256"),
             shutdown_grace: seconds(
                 "shutdown_grace_seconds",
                 self.shutdown_grace_seconds,

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::Postgres;
 use sea_orm::sqlx::pool::PoolConnection;
 use sea_orm::sqlx::postgres::PgPoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{ConnectOptions as _, Connection as _};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database as SeaDatabase, DatabaseConnection, DbBackend, DbErr,
     RuntimeErr, SqlxPostgresConnector,
@@ -18,7 +18,7 @@ use sea_orm::{
 use sea_orm_migration::MigratorTrait;
 
 use super::Quick;
-use super::inline::Inline;
+use super::inline::{self, Inline};
 
 /// Connections that read, at most.
 const READERS: u32 = 8;
@@ -159,6 +159,13 @@ async fn open_sqlite(path: &str) -> anyhow::Result<(DatabaseConnection, Database
             .max_lifetime(None::<Duration>)
             .sqlx_logging(false)
             .test_before_acquire(false)
+            .map_sqlx_sqlite_pool_opts(|pool| {
+                // After a COMMIT that failed the driver believes that the transaction goes on, and what it commits then
+                // would be nothing: such a connection is closed.
+                pool.after_release(|connection, _| {
+                    Box::pin(async move { Ok(!connection.is_in_transaction()) })
+                })
+            })
             .map_sqlx_sqlite_opts(move |sqlite| {
                 // FULL: what was acknowledged survives a loss of power.
                 sqlite
@@ -169,6 +176,7 @@ async fn open_sqlite(path: &str) -> anyhow::Result<(DatabaseConnection, Database
                     .busy_timeout(Duration::from_secs(10))
                     .statement_cache_capacity(256)
                     .pragma("temp_store", "MEMORY")
+                    .pragma("wal_autocheckpoint", inline::MAX_WAL_PAGES.to_string())
                     .pragma("query_only", if writes { "off" } else { "on" })
                     .optimize_on_close(writes, None)
                     .disable_statement_logging()

@@ -25,7 +25,7 @@ const STATEMENTS: usize = 64;
 const CACHE_KIB: i64 = 16 * 1024;
 /// Pages in the write-ahead log that make the next commit move them into the file by itself. As long as writers do not
 /// pause, only then the log begins anew.
-const MAX_WAL_PAGES: i64 = 16_000;
+pub(super) const MAX_WAL_PAGES: i64 = 16_000;
 /// Jobs after which the pages that they wrote are moved while others go on.
 const JOBS_A_CHECKPOINT: usize = 250;
 
@@ -68,7 +68,7 @@ impl Inline {
         })
     }
 
-    /// Runs `work`, one statement that reads, inside the transaction.
+    /// Runs `work`, which reads, inside the transaction.
     ///
     /// # Errors
     /// What the database says.
@@ -173,7 +173,9 @@ impl Inline {
     fn inside(&self) -> Result<MutexGuard<'_, Connection>, DbErr> {
         let connection = self.connection();
         if connection.is_autocommit() {
-            return Err(DbErr::Custom("the transaction has ended already".to_owned()));
+            // By a full disk, say; what ended it has been told.
+            let ended = RuntimeErr::Internal("the transaction has ended already".to_owned());
+            return Err(DbErr::Conn(ended));
         }
         self.statements.fetch_add(1, Ordering::Relaxed);
         Ok(connection)

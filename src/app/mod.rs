@@ -79,7 +79,7 @@ impl App {
         feed.relay(database.write(), &config.database_url, &tasks, &stop);
         let writer = Writer::start(&tasks, &database, feed.clone(), clock.clone());
         let uploads = Semaphore::new(config.max_concurrent_uploads);
-        let joins = Joins::new(tasks.clone(), stop.clone());
+        let joins = Joins::new(tasks.clone());
         let announcements = broadcast::Sender::new(ANNOUNCEMENTS);
         let inner = Inner {
             config,

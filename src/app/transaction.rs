@@ -11,7 +11,7 @@ use sea_orm::{
 use super::inline::Inline;
 use crate::feed::Append;
 
-/// Rows in one INSERT; SQLite takes 32,766 parameters, and an entry of the changelog has 17.
+/// Rows in one INSERT; SQLite takes 32,766 parameters, and an entry of the changelog has 16.
 const POOLED_ROWS: usize = 1000;
 
 /// Begins transactions.
@@ -48,7 +48,7 @@ pub(super) enum Parts {
     None,
 }
 
-/// A transaction, or a part of one. Without an end to it, it is taken back, at the latest before the next begins.
+/// A transaction, or a part of one. It has to be ended, or it keeps others from writing.
 pub(super) enum Transaction {
     Pooled(DatabaseTransaction),
     Inline(Arc<Inline>, Extent),

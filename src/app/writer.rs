@@ -229,7 +229,11 @@ impl Worker {
             })
         });
         commit.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a commit did not end");
+            tracing::error!(%error, "a commit did not end; what became of its jobs is not known");
+            if let Some(Engine::Inline(inline)) = &self.inline {
+                // Nobody else could write.
+                let _ = inline.rollback();
+            }
             Vec::new()
         })
     }
@@ -244,9 +248,9 @@ impl Worker {
                 if let Some(last) = entries.iter().flatten().last() {
                     super::crash_point("after-commit");
                     self.feed.committed(last.seq);
-                    if let Some(Engine::Inline(inline)) = &self.inline {
-                        inline.committed(done.len());
-                    }
+                }
+                if let Some(Engine::Inline(inline)) = &self.inline {
+                    inline.committed(done.len());
                 }
                 entries.resize(done.len(), Vec::new());
                 for ((job, _), entries) in done.into_iter().zip(entries) {

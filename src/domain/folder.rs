@@ -137,7 +137,18 @@ pub(super) async fn ensure(edit: Edit<'_>, path: &TreePath) -> Result<folder::Mo
     let mut folder = there.pop().ok_or_else(|| Error::internal("the root folder is missing"))?;
     let known = usize::try_from(folder.depth).unwrap_or(0);
     for segment in path.segments().skip(known) {
-        folder = insert(edit, &folder, segment, None).await?;
+        let made = insert(edit, &folder, segment, None).await;
+        if matches!(made, Err(Error::AlreadyExists(_))) && !writes_alone(edit.conn()) {
+            // Another server may have made it just now.
+            let child = TreePath::trusted(folder.path.clone()).child(segment);
+            if let Some(there) = hold_lineage(edit.conn(), &child).await?.pop()
+                && there.path == child.as_str()
+            {
+                folder = there;
+                continue;
+            }
+        }
+        folder = made?;
     }
     Ok(folder)
 }

@@ -18,11 +18,11 @@ use uuid::Uuid;
 use super::Edit;
 use super::asset::{self as assets, Asset};
 use super::error::Result;
-use super::path::{TreePath, join, lineage_paths, name_of, parent_of};
+use super::path::{TreePath, is_within, join, lineage_paths, name_of, parent_of};
 
-/// How many moves a trail is followed, and how many former paths are told of an asset.
+/// How many former paths are told of an asset.
 const MAX_STEPS: usize = 64;
-/// How many moves are followed for the former paths of a page of assets.
+/// How many moves are followed for an old URL, or for the former paths of a page of assets.
 const MAX_STEPS_OF_PAGE: usize = 256;
 /// Rows that are looked at for some paths; older ones are as good as forgotten.
 const MAX_TRAILS: u64 = 1000;
@@ -91,13 +91,16 @@ pub async fn forget(edit: Edit<'_>, deletion: DeletionId, gone: &[&Asset]) -> Re
     let mut rows = Vec::new();
     let chains: Vec<Vec<FolderId>> = walks.iter().map(|walk| walk.chain.clone()).collect();
     let walks = walk_back(conn, walks).await?;
-    let others = by_paths(conn, walks.iter().flat_map(|walk| walk.paths().cloned()).collect()).await?;
+    let lineages = walks.iter().flat_map(Walk::paths).flat_map(|path| lineage_paths(path));
+    let others = by_paths(conn, lineages.collect()).await?;
+    let cut = others.len() >= usize::try_from(MAX_TRAILS).unwrap_or(usize::MAX);
     for ((walk, asset), chain) in walks.iter().zip(gone).zip(chains) {
-        let after_another = others
-            .iter()
-            .filter(|trail| trail.asset_id.is_some_and(|id| id != walk.asset))
-            .any(|trail| walk.paths().any(|path| *path == trail.path));
-        if after_another {
+        // Whatever left one of its paths, or a folder above it, without it.
+        let after_another = others.iter().any(|trail| {
+            let without_it = walk.found.iter().all(|moment| moment.at != left(trail));
+            without_it && walk.paths().any(|path| is_within(path, &trail.path) && concerns(trail, path))
+        });
+        if cut || after_another {
             let mover = Mover::Asset(walk.asset);
             let mut row = row(edit.new_id(), &asset.path(), mover, None, &chain);
             row.back_id = Set(Some(deletion.0));
@@ -129,7 +132,7 @@ pub async fn resolve(conn: &impl ConnectionTrait, path: &TreePath) -> Result<Opt
     if super::folder::find(conn, path).await?.is_some() || assets::find(conn, path).await?.is_some() {
         return Ok(None);
     }
-    last_at(conn, path.as_str(), &mut MAX_STEPS.clone()).await
+    last_at(conn, path.as_str(), &mut MAX_STEPS_OF_PAGE.clone()).await
 }
 
 /// Whether `folder` was the last that left `path`.
@@ -229,7 +232,7 @@ async fn follow(
     let was_there = |walks: Vec<Walk>| {
         walks.iter().any(|walk| walk.found.iter().any(|left| left.at == moment && left.path == path))
     };
-    let surely = first.asset_id.is_some();
+    let surely = first.asset_id;
     let mut trail = first;
     let mut at = path.to_owned();
     loop {
@@ -240,22 +243,35 @@ async fn follow(
             return Ok(End::WasNotThere);
         }
         let Some(next) = &trail.next_path else {
-            let gone = surely || was_there(walk_back(conn, in_trash(conn, &trail, &at).await?).await?);
+            let gone =
+                surely.is_some() || was_there(walk_back(conn, in_trash(conn, &trail, &at).await?).await?);
             return Ok(if gone { End::Gone } else { End::WasNotThere });
         };
         at = format!("{next}{}", &at[trail.path.len()..]);
         let since = trail.back_id.unwrap_or(trail.id);
-        let later = by_paths(conn, lineage_paths(&at).into_iter().collect()).await?.into_iter();
+        let later = former_path::Entity::find()
+            .filter(former_path::Column::Path.is_in(lineage_paths(&at)))
+            .filter(former_path::Column::Id.gt(since))
+            .order_by_asc(former_path::Column::Id)
+            .limit(MAX_TRAILS)
+            .all(conn)
+            .await?
+            .into_iter();
         let later = later.filter(|later| left(later) > since && concerns(later, &at));
         if let Some(later) = later.min_by_key(left) {
             trail = later;
             continue;
         }
-        let Some(asset) = assets::find(conn, &TreePath::trusted(at)).await? else {
-            return Ok(End::WasNotThere);
-        };
-        let there = surely || was_there(walk_back(conn, walks_of(conn, &[&asset]).await?).await?);
-        return Ok(if there { End::There(Box::new(asset)) } else { End::WasNotThere });
+        let found = assets::find(conn, &TreePath::trusted(at)).await?;
+        return Ok(match (surely, found) {
+            (Some(id), Some(asset)) if asset.row.id == id => End::There(Box::new(asset)),
+            // It moved on meanwhile.
+            (Some(_), _) => End::Gone,
+            (None, Some(asset)) if was_there(walk_back(conn, walks_of(conn, &[&asset]).await?).await?) => {
+                End::There(Box::new(asset))
+            }
+            (None, _) => End::WasNotThere,
+        });
     }
 }
 

@@ -89,7 +89,7 @@ impl<'a> Edit<'a> {
     }
 }
 
-/// The one write path: checks that the actor may write, runs `work` in a transaction, appends what it
+/// The one write path, with `rows::commit` for work on versions: checks that the actor may write, runs `work` in a transaction, appends what it
 /// recorded to the changelog in the same commit, and answers once that is durable. Work that fails leaves no
 /// trace. It goes on when the caller gives up waiting.
 ///
@@ -216,6 +216,8 @@ impl<W: Work> Job for Operation<W> {
     }
 
     async fn run(&mut self, tx: &Tx) -> Done {
+        // What an earlier run came to was taken back.
+        self.outcome = None;
         let Some(outcome) = self.work.run(tx, &self.by).await else {
             return Done::Elsewhere;
         };

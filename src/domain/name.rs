@@ -2,7 +2,8 @@
 
 use entity::name::{self, Holder};
 use entity::{FolderId, folder};
-use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait as _, SqlErr};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait as _, QueryTrait as _};
 
 use super::error::{Error, Result};
 use super::path::join;
@@ -22,14 +23,14 @@ pub async fn take(
     }
     let row =
         name::ActiveModel { folder_id: Set(parent.id), name: Set(name.to_owned()), holder: Set(holder) };
-    match name::Entity::insert(row).exec_without_returning(conn).await {
-        Ok(_) => Ok(()),
-        // Another server was faster.
-        Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
-            Err(taken_error(&join(&parent.path, name), holder))
-        }
-        Err(error) => Err(error.into()),
+    let columns = [name::Column::FolderId, name::Column::Name];
+    let insert = name::Entity::insert(row).on_conflict(OnConflict::columns(columns).do_nothing().to_owned());
+    if conn.execute(&insert.into_query()).await?.rows_affected() == 0 {
+        // Another server was faster, and has committed it.
+        let taken = holder_of(conn, parent.id, name).await?.unwrap_or(holder);
+        return Err(taken_error(&join(&parent.path, name), taken));
     }
+    Ok(())
 }
 
 /// What has `name` in a folder.

@@ -178,7 +178,7 @@ async fn a_file_for_which_there_is_no_room_is_refused_and_smaller_ones_go_in() {
 #[tokio::test]
 async fn where_nothing_can_be_written_reading_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Limited {
+    let mut server = Limited {
         process: Process::serve_limited(&folder.path().join("data")),
         client: reqwest::Client::new(),
     };
@@ -198,4 +198,11 @@ async fn where_nothing_can_be_written_reading_goes_on() {
     assert_eq!(server.send(&waiting, ROCKET.to_vec()).await.status(), StatusCode::OK);
     let created = server.ask(create, json!({})).await;
     assert_eq!(created["data"]["createFolder"]["created"], true, "it recovers by itself: {created}");
+    let version = server.upload("photo", ROCKET.to_vec()).await;
+    let read = "{ asset(path: \"photo\") { versions { totalCount } } folder(path: \"a\") { path } }";
+    let all = json!({ "asset": { "versions": { "totalCount": 2 } }, "folder": { "path": "a" } });
+    assert_eq!(server.ask(read, json!({})).await["data"], all, "{version:?}");
+    server.process.kill();
+    let again = TestServer::adopt(folder).await;
+    assert_eq!(again.gql(read, json!({})).await, all, "what was acknowledged is there after a restart");
 }

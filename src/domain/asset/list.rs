@@ -150,8 +150,9 @@ async fn tell_where_deleted(conn: &impl ConnectionTrait, assets: &mut [Asset]) -
 /// # Errors
 /// What the database says.
 pub async fn former_paths(app: &App, assets: &[&Asset]) -> Result<HashMap<AssetId, Vec<String>>> {
-    // Of one that is told of as it was then there is no telling.
-    let now: Vec<&Asset> = assets.iter().filter(|asset| asset.as_of.is_none()).copied().collect();
+    // Nothing leads to one in the trash, and of one that is told of as it was then there is no telling.
+    let here = |asset: &&&Asset| asset.as_of.is_none() && asset.deletion_id().is_none();
+    let now: Vec<&Asset> = assets.iter().filter(here).copied().collect();
     former::paths(app.read(), &now).await
 }
 

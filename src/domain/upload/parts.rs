@@ -273,7 +273,9 @@ async fn join(app: &App, intent: upload_intent::Model, rows: Vec<upload_part::Mo
     let keys = rows.iter().map(|row| row.staging_key.parse::<StagingKey>());
     let keys: Vec<StagingKey> = keys.collect::<std::result::Result<_, _>>().map_err(Error::internal)?;
     let whole = StagingKey { intent: intent.id, attempt: app.clock().new_id() };
+    let permit = app.uploads().acquire().await.map_err(Error::internal)?;
     let staged = app.store().join(&keys, &whole).await.map_err(Error::storage)?;
+    drop(permit);
     let outcome = settle(app, &intent, whole, compare(&intent, staged)).await;
     if !matches!(&outcome, Ok(intent) if intent.status == Status::Received) {
         discard_staged(app, &whole).await;

@@ -64,7 +64,7 @@ pub async fn receive<E: std::fmt::Display>(
 ) -> Result<Received> {
     let mut intent = match open(app, id, SIGNATURE, &id.to_string(), signature).await {
         Err(error @ Error::Upload { reason: UploadError::AlreadyReceived, .. }) if way == Way::File => {
-            let again = sent_again(app, id, &declared, body).await?;
+            let again = sent_again(app, id, declared, body).await?;
             return again.map(|file| Received::File(Box::new(file))).ok_or(error);
         }
         opened => opened?,
@@ -106,26 +106,33 @@ pub async fn receive<E: std::fmt::Display>(
     }
 }
 
-/// The file that the same bytes became when they were sent before: whoever lost the answer may ask again.
+/// The file that the same bytes became when they were sent before, while the URL is good: whoever lost the answer may
+/// ask again.
 async fn sent_again<E: std::fmt::Display>(
     app: &App,
     id: UploadIntentId,
-    declared: &Declared,
+    declared: Declared,
     body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
 ) -> Result<Option<file_row::Model>> {
     let intent = load(app.read(), id).await?;
-    if intent.status != Status::Finished || intent.path.is_some() {
+    if intent.path.is_some() || app.clock().now() >= intent.expires_at {
         return Ok(None);
     }
-    let file = file_row::Entity::find_by_id(intent.stored_file_id).one(app.read()).await?;
-    let Some(file) = file.filter(|file| file.blob_id.is_some()) else { return Ok(None) };
     let key = StagingKey { intent: id, attempt: app.clock().new_id() };
-    let staged = stage(app, &intent, &key, body, file.size_bytes.unsigned_abs()).await?;
-    discard_staged(app, &key).await;
-    let same = |staged: &Staged| {
-        staged.sha256 == file.sha256 && declared.sha256.as_ref().is_none_or(|sha256| *sha256 == file.sha256)
+    let Some(staged) = stage(app, &intent, &key, body, intent.received_bytes.unsigned_abs()).await? else {
+        return Ok(None);
     };
-    Ok(staged.is_some_and(|staged| same(&staged)).then_some(file))
+    check_digest(app, &key, declared.sha256.as_deref(), &staged).await?;
+    discard_staged(app, &key).await;
+    if intent.sha256 != Some(staged.sha256) {
+        return Ok(None);
+    }
+    if intent.status == Status::Received {
+        // The first request got no further, or is about to.
+        return stored_file::finish(app, &intent).await.map(Some);
+    }
+    let file = file_row::Entity::find_by_id(intent.stored_file_id).one(app.read()).await?;
+    Ok(file.filter(|file| file.blob_id.is_some()))
 }
 
 /// Longest body of a single request, in bytes.
@@ -167,7 +174,8 @@ pub(super) async fn stage<E: std::fmt::Display>(
     let left = intent.expires_at.0 - app.clock().now().0;
     let staging = app.store().stage(key, body, limit);
     // A sender that takes longer than the intent lives keeps a place that others need.
-    let staged = tokio::time::timeout(Duration::from_millis(left.unsigned_abs()), staging).await;
+    let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+    let staged = tokio::time::timeout(left, staging).await;
     match staged {
         Ok(Ok(staged)) => Ok(Some(staged)),
         Ok(Err(StageError::TooLong)) => Ok(None),

@@ -110,6 +110,32 @@ async fn what_went_with_a_folder_is_remembered_where_it_was() {
 }
 
 #[tokio::test]
+async fn what_was_purged_with_a_folder_leads_to_nobody_who_was_there_before() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a/x" }), HOPPER).await;
+    move_folder(&server, "a", "b").await;
+    server.upload(json!({ "path": "a/x" }), ROCKET).await;
+    let folder = server.gql("{ folder(path: \"a\") { id } }", json!({})).await["folder"]["id"].take();
+    let delete =
+        "mutation($id: ID!) { deleteFolder(input: { folder: { id: $id }, recursive: true }) { __typename } }";
+    server.gql(delete, json!({ "id": folder })).await;
+    assert_eq!(leads(&server, "a/x").await, "404");
+    let purge = "mutation($id: ID!) { purgeTrash(input: { id: $id }) { __typename } }";
+    server.gql(purge, json!({ "id": folder })).await;
+    assert_eq!(leads(&server, "a/x").await, "404");
+    assert_eq!(former(&server, "b/x").await, json!([]));
+    delete_asset_keeps_its_paths_to_itself(&server).await;
+}
+
+async fn delete_asset_keeps_its_paths_to_itself(server: &TestServer) {
+    let id = delete(server, "b/x").await;
+    let trashed = server
+        .gql("query($id: ID!) { node(id: $id) { ... on Asset { formerPaths } } }", json!({ "id": id }))
+        .await;
+    assert_eq!(trashed["node"]["formerPaths"], json!([]), "nothing leads to the trash");
+}
+
+#[tokio::test]
 async fn nobody_is_led_to_what_is_gone_hidden_or_unpublished() {
     let server = TestServer::start().await;
     server.upload(json!({ "path": "photo" }), HOPPER).await;

@@ -103,7 +103,7 @@ async fn a_digest_is_verified_on_the_way_in() {
         ("SHA-256=", 400),
         (right.as_str(), 200),
         (right.as_str(), 200),
-        (wrong.as_str(), 409),
+        (wrong.as_str(), 422),
     ] {
         let response = server.send(Method::POST, &url, &[("digest", digest)], HOPPER).await;
         assert_eq!(response.status(), status, "{digest}: {}", response.text().await.expect("a text"));
