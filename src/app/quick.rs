@@ -12,9 +12,9 @@ use rusqlite::{Connection, OpenFlags};
 const CONNECTIONS: usize = 4;
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 64;
-/// Bytes of the file that are read where the system has them, without a call and a copy for each page. What is read of
-/// a large library is all over the file, and a cache of our own would hold little of it.
-const MAPPED: i64 = i64::MAX;
+/// What each keeps of the file in memory, in KiB: of a large library the upper pages of its indexes, so that a probe
+/// reads one page or two.
+const CACHE_KIB: i64 = 16 * 1024;
 
 /// Connections for short reads.
 pub struct Quick {
@@ -67,7 +67,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "query_only", true)?;
-    connection.pragma_update(None, "mmap_size", MAPPED)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
