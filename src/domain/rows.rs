@@ -18,17 +18,31 @@ use crate::feed::Draft;
 
 /// The inside of an operation on versions.
 pub(super) trait Rows: Copy + Send + Sync {
-    /// The time of everything that the operation writes.
-    fn now(&self) -> Timestamp;
+    /// The inside of the job.
+    fn tx(&self) -> &Tx;
 
     /// Who does it.
-    fn by(&self) -> Stamp;
+    fn stamp(&self) -> &Stamp;
+
+    /// The time of everything that the operation writes.
+    fn now(&self) -> Timestamp {
+        self.tx().now
+    }
+
+    /// Who does it, for a row.
+    fn by(&self) -> Stamp {
+        self.stamp().clone()
+    }
 
     /// A new id.
-    fn new_id(&self) -> Uuid;
+    fn new_id(&self) -> Uuid {
+        self.tx().new_id()
+    }
 
     /// Adds an entry to the changelog.
-    fn record(&self, draft: Draft);
+    fn record(&self, draft: Draft) {
+        self.tx().record(draft);
+    }
 
     /// The asset that `target` names, held against other writers.
     fn asset(&self, target: &AssetRef) -> impl Future<Output = Result<Asset>> + Send;
@@ -50,20 +64,12 @@ pub(super) trait Rows: Copy + Send + Sync {
 }
 
 impl Rows for Edit<'_> {
-    fn now(&self) -> Timestamp {
-        self.tx.now
+    fn tx(&self) -> &Tx {
+        self.tx
     }
 
-    fn by(&self) -> Stamp {
-        self.by.clone()
-    }
-
-    fn new_id(&self) -> Uuid {
-        self.tx.new_id()
-    }
-
-    fn record(&self, draft: Draft) {
-        self.tx.record(draft);
+    fn stamp(&self) -> &Stamp {
+        self.by
     }
 
     async fn asset(&self, target: &AssetRef) -> Result<Asset> {
@@ -102,20 +108,12 @@ pub(super) struct InlineEdit<'a> {
 }
 
 impl Rows for InlineEdit<'_> {
-    fn now(&self) -> Timestamp {
-        self.tx.now
+    fn tx(&self) -> &Tx {
+        self.tx
     }
 
-    fn by(&self) -> Stamp {
-        self.by.clone()
-    }
-
-    fn new_id(&self) -> Uuid {
-        self.tx.new_id()
-    }
-
-    fn record(&self, draft: Draft) {
-        self.tx.record(draft);
+    fn stamp(&self) -> &Stamp {
+        self.by
     }
 
     async fn asset(&self, target: &AssetRef) -> Result<Asset> {
