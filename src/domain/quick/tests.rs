@@ -1,0 +1,114 @@
+//! What is read by hand is what the ordinary way reads.
+
+use super::*;
+use crate::app::Clock;
+use crate::config::{Config, Flags};
+use crate::domain::actor::Actor as Asking;
+use crate::domain::asset::{self as assets, AssetOrder, NewAsset, Parent, Selection, Within};
+use crate::domain::page::PageArgs;
+use crate::domain::stored_file::{self, FileVersion};
+use crate::domain::upload::{Declared, Received, Way, receive};
+use crate::domain::{folder as folders, version as versions};
+
+async fn library() -> (tempfile::TempDir, App) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = Flags { data_dir: Some(folder.path().to_owned()), ..Flags::default() };
+    let config = Config::load(None, &flags).expect("settings");
+    let app = App::open(config, "http://test".to_owned(), Clock::system()).await.expect("a library");
+    (folder, app)
+}
+
+async fn store(app: &App) -> StoredFileId {
+    let target = stored_file::start(app, &Asking::dev()).await.expect("a target");
+    let (base, signature) = target.url.split_once("?signature=").expect("a signature");
+    let id = base.rsplit('/').next().expect("an id").parse().expect("an id");
+    let body = futures_util::stream::iter([Ok::<_, String>(bytes::Bytes::from_static(b"hello"))]);
+    let declared = Declared::default();
+    match receive(app, id, Way::File, signature, declared, body).await.expect("received") {
+        Received::File(file) => file.id,
+        Received::Upload(_) => panic!("no upload was started"),
+    }
+}
+
+#[tokio::test]
+async fn quick_reads_answer_what_the_ordinary_ones_do() {
+    let (_folder, app) = library().await;
+    let (asking, file) = (Asking::dev(), store(&app).await);
+    let path = |text: &str| TreePath::parse(text, "path").expect("a path");
+    for number in 0..7 {
+        for publish in [true, number % 2 == 0] {
+            let new = FileVersion {
+                path: path(&format!("a/é{number}")),
+                file,
+                label: publish.then(|| "label".to_owned()),
+                filename: None,
+                publish,
+                if_revision: None,
+            };
+            stored_file::create_version(&app, &asking, new).await.expect("a version");
+        }
+    }
+    let new = NewAsset {
+        tags: Some(vec!["t".to_owned()]),
+        metadata: Some(serde_json::json!({"m": 1})),
+        ..NewAsset::default()
+    };
+    assets::create(&app, &asking, path("a/none"), new).await.expect("an asset");
+    for text in ["", "a", "b", "a/none"] {
+        let ordinary = folders::find(app.read(), &path(text)).await.expect("read");
+        assert_eq!(folder_at(&app, &path(text)), Some(ordinary), "{text}");
+    }
+    let folder = Arc::new(folders::find(app.read(), &path("a")).await.expect("read").expect("a folder"));
+    for text in ["a/é0", "a/none", "a/nothing", "b/x"] {
+        let ordinary = assets::find(app.read(), &path(text)).await.expect("read");
+        let quick = asset_at(&app, &path(text)).expect("a quick read");
+        let shown = quick.as_ref().and_then(|asset| asset.published.as_ref().map(|version| version.id));
+        assert_eq!(shown, ordinary.as_ref().and_then(|asset| asset.row.published_version_id), "{text}");
+        assert_eq!(quick.map(|asset| Asset { published: None, ..asset }), ordinary, "{text}");
+    }
+    let first = assets::find(app.read(), &path("a/é0")).await.expect("read").expect("an asset");
+    compare_pages(&app, &folder, first.row.id).await;
+    app.close(std::time::Duration::from_secs(10)).await;
+}
+
+/// Every page of a folder and of the versions of an asset, both ways.
+async fn compare_pages(app: &App, folder: &Arc<folder::Model>, asset: AssetId) {
+    for direction in [Direction::Ascending, Direction::Descending] {
+        for args in [
+            PageArgs { first: Some(3), ..PageArgs::default() },
+            PageArgs { last: Some(3), ..PageArgs::default() },
+            PageArgs::default(),
+        ] {
+            let mut args = args;
+            loop {
+                let page = Page::new(&args, AssetOrder::Name.word()).expect("a page");
+                let within = Within::Folder(Parent(Arc::clone(folder)));
+                let selection = Selection { within, filter: None };
+                let listing = assets::Listing {
+                    selection,
+                    page: page.clone(),
+                    order: AssetOrder::Name,
+                    direction,
+                    along: Along::Nothing,
+                };
+                let quick = assets_in(app, folder, &page, direction, Along::Published).expect("a quick read");
+                let quick: Vec<Asset> =
+                    quick.into_iter().map(|asset| Asset { published: None, ..asset }).collect();
+                let ordinary = assets::list_ordinarily(app, &[listing]).await.expect("read");
+                let ordinary = ordinary.into_values().next().expect("a slice");
+                let quick = page.slice(quick);
+                assert_eq!(quick.rows, ordinary.rows);
+                assert_eq!(quick.has_next_page, ordinary.has_next_page);
+                match quick.rows.last().filter(|_| quick.has_next_page && args.first.is_some()) {
+                    Some(last) => args.after = Some(AssetOrder::Name.position(&last.row).cursor("NAME")),
+                    None => break,
+                }
+            }
+            let page = Page::new(&PageArgs { after: None, ..args }, versions::ORDER).expect("a page");
+            let quick = versions_of(app, asset, &page, direction).expect("a quick read");
+            let listing = versions::Listing { asset, page: page.clone(), states: None, direction };
+            let ordinary = versions::list_ordinarily(app, &[listing]).await.expect("read");
+            assert_eq!(page.slice(quick).rows, ordinary.into_values().next().expect("a slice").rows);
+        }
+    }
+}
