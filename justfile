@@ -46,9 +46,15 @@ test:
 prove cases="100000" seed=`date +%s`:
     VELLUM_TEST_SEED={{ seed }} VELLUM_TEST_CASES={{ cases }} cargo test --locked --release --test it model::
 
-# The long run of crashes: killed 300 times under load, and once at each point where it hurts.
+# The long run of crashes: killed 300 times under load, and once at each point where it hurts. With
+# VELLUM_TEST_POSTGRES_URL two servers, and a PostgreSQL of their own, are killed while others follow them.
 crash rounds="300":
-    VELLUM_TEST_CRASH_ROUNDS={{ rounds }} cargo test --locked --test it crash::
+    VELLUM_TEST_CRASH_ROUNDS={{ rounds }} cargo test --locked --test it -- crash:: feed::killed::
+
+# The long run of the changelog: 100,000 simulated cases, others each time, and a subscriber that misses 100,000 entries.
+follow cases="100000" seed=`date +%s`:
+    VELLUM_TEST_SEED={{ seed }} VELLUM_TEST_CASES={{ cases }} VELLUM_TEST_SILENT_ENTRIES=100000 \
+        cargo test --locked --release --test it -- feed::simulation:: feed::silent::
 
 # Write schema.graphql anew.
 schema:

@@ -95,6 +95,8 @@ struct Raw {
     changelog_ttl_seconds: i64,
     max_upload_bytes: i64,
     max_concurrent_uploads: i64,
+    max_connections: i64,
+    max_operations: i64,
     shutdown_grace_seconds: i64,
     log: String,
     log_format: String,
@@ -125,6 +127,10 @@ pub struct Config {
     pub max_upload_bytes: i64,
     /// Uploads received at the same time.
     pub max_concurrent_uploads: usize,
+    /// Connections of subscribers, by WebSocket or event stream, at the same time.
+    pub max_connections: usize,
+    /// Operations that run on all WebSocket connections at the same time.
+    pub max_operations: usize,
     /// How long running requests may take after SIGTERM.
     pub shutdown_grace: Duration,
     /// A tracing filter.
@@ -206,6 +212,8 @@ impl Raw {
                 "1 to 256",
             )?)
             .expect("at most 256"),
+            max_connections: bound("max_connections", self.max_connections)?,
+            max_operations: bound("max_operations", self.max_operations)?,
             shutdown_grace: seconds(
                 "shutdown_grace_seconds",
                 self.shutdown_grace_seconds,
@@ -292,6 +300,12 @@ fn in_range(
         return Ok(value);
     }
     Err(ConfigError::Value { name, problem: format!("{value} is out of range"), allowed })
+}
+
+/// How much of something there may be at the same time.
+fn bound(name: &'static str, value: i64) -> Result<usize, ConfigError> {
+    let value = in_range(name, value, 1..=10_000_000, "1 to 10000000")?;
+    Ok(usize::try_from(value).expect("at most 10000000"))
 }
 
 fn seconds(

@@ -14,6 +14,7 @@ mod report;
 mod scenario;
 mod seed;
 mod server;
+mod socket;
 mod wanted;
 mod words;
 mod yardstick;

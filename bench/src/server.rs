@@ -30,6 +30,8 @@ pub struct Server {
     pub address: SocketAddr,
     child: Child,
     pid: u32,
+    /// Whether its database is a process of its own.
+    postgres: bool,
     // Kept open: the server may still write to it.
     _output: BufReader<ChildStdout>,
 }
@@ -74,17 +76,24 @@ impl Server {
         Ok(answer["data"].take())
     }
 
-    /// CPU time that the process took until now, in user mode and in the kernel.
+    /// CPU time that the process took until now, in user mode and in the kernel; with that of PostgreSQL, where the rows
+    /// are there.
     ///
     /// # Errors
     /// When the operating system does not tell.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let path = format!("/proc/{}/stat", self.pid);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        // The name of the program, in parentheses, may have spaces; what follows has not.
-        let fields = text.rsplit_once(") ").map(|(_, rest)| rest.split(' ').skip(11).take(2));
-        let ticks = fields.context("no CPU time")?.map(str::parse::<u32>).sum::<Result<u32, _>>();
-        Ok(TICK * ticks.context("no CPU time")?)
+        let own = cpu_of(&format!("/proc/{}/stat", self.pid), None)?.context("no CPU time")?;
+        if !self.postgres {
+            return Ok(own);
+        }
+        let mut database = Duration::ZERO;
+        for process in fs::read_dir("/proc")? {
+            let stat = process?.path().join("stat");
+            // Processes come and go.
+            database +=
+                cpu_of(&stat.to_string_lossy(), Some("(postgres)")).ok().flatten().unwrap_or_default();
+        }
+        Ok(own + database)
     }
 
     /// Memory that the process has, in KiB.
@@ -98,6 +107,18 @@ impl Server {
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
         Ok(kib.parse()?)
     }
+}
+
+/// CPU time of a process and of its children that ended; none when it has another name.
+fn cpu_of(path: &str, name: Option<&str>) -> anyhow::Result<Option<Duration>> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    if name.is_some_and(|name| !text.contains(name)) {
+        return Ok(None);
+    }
+    // The name of the program, in parentheses, may have spaces; what follows has not.
+    let fields = text.rsplit_once(") ").map(|(_, rest)| rest.split(' ').skip(11).take(4));
+    let ticks = fields.context("no CPU time")?.map(str::parse::<u32>).sum::<Result<u32, _>>();
+    Ok(Some(TICK * ticks.context("no CPU time")?))
 }
 
 async fn launch(program: &Path, library: &Library) -> anyhow::Result<(Server, Duration)> {
@@ -122,7 +143,8 @@ async fn launch(program: &Path, library: &Library) -> anyhow::Result<(Server, Du
     let address =
         url.trim_start_matches("http://").parse().with_context(|| format!("{url} is no address"))?;
     wait_until_ready(address).await?;
-    Ok((Server { url, address, child, pid, _output: output }, began.elapsed()))
+    let postgres = library.postgres_url().is_some();
+    Ok((Server { url, address, child, pid, postgres, _output: output }, began.elapsed()))
 }
 
 /// The URL that the server tells people.

@@ -19,9 +19,13 @@ use sea_orm_migration::MigratorTrait;
 
 use super::Quick;
 use super::inline::{self, Inline};
+use super::log::QuickLog;
+use crate::feed::{Log, Tables};
 
 /// Connections that read, at most.
 const READERS: u32 = 8;
+/// Connections that write to PostgreSQL, at most: for the writer, and for hints to other servers.
+const WRITERS: u32 = 4;
 /// Advisory locks of PostgreSQL, in Vellum's databases alone.
 const MIGRATION_LOCK: i64 = 0x7665_6c6c_756d_0001;
 const TURN_LOCK: i64 = 0x7665_6c6c_756d_0002;
@@ -36,7 +40,7 @@ pub struct Database {
     read: DatabaseConnection,
     write: DatabaseConnection,
     inline: Option<Arc<Inline>>,
-    quick: Option<Quick>,
+    quick: Option<Arc<Quick>>,
     statements: Arc<AtomicU64>,
 }
 
@@ -63,7 +67,7 @@ impl Database {
         if let Some(path) = url.strip_prefix("sqlite://").map(Path::new) {
             let cannot = "cannot open the database";
             inline = Some(Arc::new(Inline::open(path, Arc::clone(&statements)).context(cannot)?));
-            quick = Some(Quick::open(path, Arc::clone(&statements)).context(cannot)?);
+            quick = Some(Arc::new(Quick::open(path, Arc::clone(&statements)).context(cannot)?));
         }
         Ok(Self { read, write, inline, quick, statements })
     }
@@ -124,8 +128,17 @@ impl Database {
 
     /// For short reads on the thread that asks; only SQLite has it.
     #[must_use]
-    pub const fn quick(&self) -> Option<&Quick> {
+    pub const fn quick(&self) -> Option<&Arc<Quick>> {
         self.quick.as_ref()
+    }
+
+    /// The changelog's tables, read in the way that suits the database.
+    pub(super) fn log(&self) -> Arc<dyn Log> {
+        let tables = Tables(self.read.clone());
+        match &self.quick {
+            Some(quick) => Arc::new(QuickLog::new(Arc::clone(quick), tables)),
+            None => Arc::new(tables),
+        }
     }
 
     /// Whether the database answers.
@@ -206,7 +219,7 @@ async fn open_postgres(url: &str) -> Result<(DatabaseConnection, DatabaseConnect
         );
         options
     };
-    let write = SeaDatabase::connect(options(2)).await?;
+    let write = SeaDatabase::connect(options(WRITERS)).await?;
     let read = SeaDatabase::connect(options(READERS)).await?;
     Ok((read, write))
 }

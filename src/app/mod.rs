@@ -1,11 +1,13 @@
 //! What every operation works with: the database, the store of bytes, the feed, the clock, the settings.
 //! Opened once, lent to all. Time, randomness and ids come from here.
 
+mod ahead;
 mod clock;
 mod crash;
 mod database;
 mod inline;
 mod joins;
+mod log;
 mod quick;
 mod signer;
 mod transaction;
@@ -22,6 +24,7 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use ahead::{Ahead, Wants};
 pub use clock::Clock;
 pub use crash::crash_point;
 pub use database::{Database, Turn};
@@ -72,7 +75,7 @@ impl App {
         let database = Database::open(&config.database_url).await?;
         database.migrate().await?;
         let signer = Signer::load(database.write()).await.context("cannot read the signing key")?;
-        let feed = Feed::open(database.read().clone()).await.context("cannot read the changelog")?;
+        let feed = Feed::open(database.log()).await.context("cannot read the changelog")?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(feed.clone().tail(stop.clone()));
@@ -108,6 +111,11 @@ impl App {
                 () = task => {}
             }
         });
+    }
+
+    /// Lets [`App::close`] wait for `work`, which looks by itself at [`App::stopping`].
+    pub fn track<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        self.0.tasks.track_future(work)
     }
 
     /// Stops the feed and the background work, and waits at most `grace` for them.
@@ -147,7 +155,7 @@ impl App {
     /// For short reads on the thread that asks; only SQLite has it.
     #[must_use]
     pub fn quick(&self) -> Option<&Quick> {
-        self.0.database.quick()
+        self.0.database.quick().map(AsRef::as_ref)
     }
 
     /// The database.

@@ -1,7 +1,8 @@
 //! The one writer: a queue in front of the database. Jobs that wait together share a commit, each in a
 //! savepoint of its own, so that a refused one leaves no trace; the changelog's counter is bumped last.
 //!
-//! On SQLite jobs that can share a commit of their own, with statements that run on the thread that asks.
+//! Jobs that can share a commit of their own: on SQLite with statements that run on the thread that asks, on PostgreSQL
+//! with rows that are read ahead and written at the end.
 //!
 //! Why a queue: SQLite has one writer and starves those who retry, and on PostgreSQL the counter orders all
 //! commits anyway. Sharing commits buys the throughput back (one sync to disk for many jobs).
@@ -14,25 +15,28 @@ use entity::{Timestamp, change};
 use futures_util::FutureExt as _;
 use sea_orm::{DatabaseTransaction, DbErr};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::ahead::{Ahead, Wants};
 use super::transaction::{Engine, Parts, Transaction};
 use super::{Clock, Database, Inline};
 use crate::feed::{self, Draft, Feed};
 
 /// Jobs that may wait for the writer; beyond, whoever submits waits.
 const QUEUE: usize = 1024;
+/// Commits of rows that were read ahead, at the same time.
+const WAYS: u32 = 2;
 /// Jobs that share one commit, at most.
 const MAX_BATCH: usize = 128;
 
 /// Work for the writer.
 #[async_trait]
 pub trait Job: Send {
-    /// Whether it can also do without [`Tx::pooled`], by [`Tx::inline`].
-    fn runs_inline(&self) -> bool;
+    /// What it will ask for, if it can also do without [`Tx::pooled`]: by [`Tx::inline`] or [`Tx::ahead`].
+    fn wants(&self) -> Option<Wants>;
 
     /// Whether it has to have a transaction to itself: it takes the counter of the changelog, after which nothing else
     /// may be locked.
@@ -73,7 +77,7 @@ impl Tx {
     pub const fn pooled(&self) -> Option<&DatabaseTransaction> {
         match &self.part {
             Transaction::Pooled(transaction) => Some(transaction),
-            Transaction::Inline(..) => None,
+            Transaction::Inline(..) | Transaction::Ahead(..) | Transaction::AheadPart(_) => None,
         }
     }
 
@@ -81,8 +85,17 @@ impl Tx {
     #[must_use]
     pub fn inline(&self) -> Option<&Inline> {
         match &self.part {
-            Transaction::Pooled(_) => None,
             Transaction::Inline(inline, _) => Some(inline),
+            Transaction::Pooled(_) | Transaction::Ahead(..) | Transaction::AheadPart(_) => None,
+        }
+    }
+
+    /// Rows that were read ahead, if this is so here.
+    #[must_use]
+    pub fn ahead(&self) -> Option<&Ahead> {
+        match &self.part {
+            Transaction::AheadPart(ahead) => Some(ahead),
+            Transaction::Pooled(_) | Transaction::Inline(..) | Transaction::Ahead(..) => None,
         }
     }
 
@@ -119,8 +132,13 @@ impl Writer {
     pub fn start(tasks: &TaskTracker, database: &Database, feed: Feed, clock: Clock) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let pooled = Engine::Pooled(database.write().clone());
-        let inline = database.inline().cloned().map(Engine::Inline);
-        tasks.spawn(Arc::new(Worker { pooled, inline, feed, clock }).run(jobs));
+        let quick = match database.inline() {
+            Some(inline) => Engine::Inline(Arc::clone(inline)),
+            None => Engine::Ahead(database.write().clone()),
+        };
+        let (ways, pooled_alone) = (Arc::new(Semaphore::new(WAYS as usize)), RwLock::new(()));
+        let worker = Worker { pooled, quick, ways, pooled_alone, feed, clock };
+        tasks.spawn(Arc::new(worker).run(jobs));
         Self { queue: Mutex::new(Some(queue)) }
     }
 
@@ -147,7 +165,12 @@ impl Writer {
 
 struct Worker {
     pooled: Engine,
-    inline: Option<Engine>,
+    /// For jobs that can do without statements of the pool.
+    quick: Engine,
+    /// Commits that may be on their way at the same time: while one waits for the disk, the next reads.
+    ways: Arc<Semaphore>,
+    /// Held by who commits by statements of the pool, shared by who reads ahead.
+    pooled_alone: RwLock<()>,
     feed: Feed,
     clock: Clock,
 }
@@ -198,42 +221,78 @@ enum Attempt {
 impl Worker {
     async fn run(self: Arc<Self>, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
         let mut waiting = Vec::with_capacity(MAX_BATCH);
-        while jobs.recv_many(&mut waiting, MAX_BATCH).await > 0 {
-            let (inline, mut pooled): (Vec<_>, Vec<_>) =
-                waiting.drain(..).partition(|job| self.inline.is_some() && job.runs_inline());
-            if !inline.is_empty() {
-                pooled.extend(self.commit_inline(inline).await);
+        loop {
+            // First the way, then the jobs: those that come meanwhile share the commit.
+            let way = self.ways.clone().acquire_owned().await;
+            if jobs.recv_many(&mut waiting, MAX_BATCH).await == 0 {
+                break;
             }
-            let (alone, pooled): (Vec<_>, Vec<_>) = pooled.into_iter().partition(|job| job.alone());
-            if !pooled.is_empty() {
-                self.commit(&self.pooled, Parts::Savepoints, pooled).await;
+            let (quick, mut pooled): (Vec<_>, Vec<_>) =
+                waiting.drain(..).partition(|job| job.wants().is_some());
+            if let Engine::Inline(inline) = &self.quick {
+                if !quick.is_empty() {
+                    pooled.extend(self.commit_inline(inline, quick).await);
+                }
+            } else if !quick.is_empty() {
+                let worker = Arc::clone(&self);
+                tokio::spawn(async move {
+                    worker.commit_ahead(quick).await;
+                    drop(way);
+                });
             }
-            for job in alone {
-                self.commit(&self.pooled, Parts::Savepoints, vec![job]).await;
-            }
+            self.commit_pooled(pooled).await;
+        }
+        // Those that are on their way.
+        let _ = self.ways.acquire_many(WAYS).await;
+    }
+
+    /// Commits jobs whose rows are read ahead, and those that turn out to need the other engine.
+    async fn commit_ahead(&self, jobs: Vec<Box<dyn Job>>) {
+        let beside = self.pooled_alone.read().await;
+        let Commit { mut elsewhere, again } = self.commit(&self.quick, Parts::None, jobs).await;
+        drop(beside);
+        elsewhere.extend(again);
+        self.commit_pooled(elsewhere).await;
+    }
+
+    /// Commits jobs by statements of the pool. They lock what they come across, and cannot be run again: nothing else is
+    /// committed here meanwhile that they could wait for in a circle.
+    async fn commit_pooled(&self, jobs: Vec<Box<dyn Job>>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let _alone = self.pooled_alone.write().await;
+        let (alone, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.alone());
+        if !together.is_empty() {
+            self.commit(&self.pooled, Parts::Savepoints, together).await;
+        }
+        for job in alone {
+            self.commit(&self.pooled, Parts::Savepoints, vec![job]).await;
         }
     }
 
     /// Commits jobs on a thread where they may work and wait for the disk; answers those that need the other engine.
-    async fn commit_inline(self: &Arc<Self>, jobs: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
-        let Some(engine) = self.inline.clone() else { return jobs };
+    async fn commit_inline(
+        self: &Arc<Self>,
+        inline: &Arc<Inline>,
+        jobs: Vec<Box<dyn Job>>,
+    ) -> Vec<Box<dyn Job>> {
         let worker = Arc::clone(self);
         let runtime = Handle::current();
         let commit = spawn_blocking(move || {
             runtime.block_on(async {
-                let Commit { mut elsewhere, again } = worker.commit(&engine, Parts::None, jobs).await;
+                let engine = &worker.quick;
+                let Commit { mut elsewhere, again } = worker.commit(engine, Parts::None, jobs).await;
                 if !again.is_empty() {
-                    elsewhere.extend(worker.commit(&engine, Parts::Savepoints, again).await.elsewhere);
+                    elsewhere.extend(worker.commit(engine, Parts::Savepoints, again).await.elsewhere);
                 }
                 elsewhere
             })
         });
         commit.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a commit did not end; what became of its jobs is not known");
-            if let Some(Engine::Inline(inline)) = &self.inline {
-                // Nobody else could write.
-                let _ = inline.rollback();
-            }
+            // Nobody else could write.
+            let _ = inline.rollback();
             Vec::new()
         })
     }
@@ -249,7 +308,7 @@ impl Worker {
                     super::crash_point("after-commit");
                     self.feed.committed(last.seq);
                 }
-                if let Some(Engine::Inline(inline)) = &self.inline {
+                if let Engine::Inline(inline) = &self.quick {
                     inline.committed(done.len());
                 }
                 entries.resize(done.len(), Vec::new());
@@ -279,8 +338,16 @@ impl Worker {
         jobs: Vec<Box<dyn Job>>,
         batch: &mut Batch,
     ) -> Result<Vec<Vec<change::Model>>, DbErr> {
-        let transaction = match engine.begin().await {
+        let wants: Vec<Wants> = match engine {
+            Engine::Ahead(_) => jobs.iter().filter_map(|job| job.wants()).collect(),
+            Engine::Inline(_) | Engine::Pooled(_) => Vec::new(),
+        };
+        let transaction = match engine.begin(&wants).await {
             Ok(transaction) => transaction,
+            Err(error) if engine.gives_way(&error) => {
+                batch.again = jobs;
+                return Ok(Vec::new());
+            }
             Err(error) => {
                 batch.done.extend(jobs.into_iter().map(|job| (job, Vec::new())));
                 return Err(error);
@@ -292,6 +359,10 @@ impl Worker {
             Err(error) => {
                 // It may be over already: that is what the error tells of.
                 let _ = transaction.rollback().await;
+                if engine.gives_way(&error) {
+                    batch.redo(std::iter::empty());
+                    return Ok(Vec::new());
+                }
                 Err(error)
             }
         }
@@ -322,8 +393,11 @@ impl Worker {
                 }
             }
         }
+        transaction.write_all().await?;
         let drafts = batch.done.iter_mut().map(|(_, drafts)| std::mem::take(drafts)).collect();
-        feed::append(transaction, drafts).await
+        let entries = feed::append(transaction, drafts).await?;
+        feed::confirm(transaction, &entries).await?;
+        Ok(entries)
     }
 
     /// Runs one job in a part of the transaction, which stays if the job says so.
@@ -348,90 +422,4 @@ impl Worker {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use entity::setting;
-    use sea_orm::{ActiveValue::Set, DbBackend, EntityTrait as _, QueryTrait as _};
-    use tokio::sync::oneshot;
-
-    use super::*;
-    use crate::app::App;
-    use crate::config::{Config, Flags};
-
-    /// Writes a setting, and then ends as it is told.
-    struct Probe {
-        name: &'static str,
-        end: Done,
-        panics: bool,
-        settled: Option<oneshot::Sender<bool>>,
-    }
-
-    #[async_trait]
-    impl Job for Probe {
-        fn runs_inline(&self) -> bool {
-            true
-        }
-
-        async fn run(&mut self, tx: &Tx) -> Done {
-            let row = setting::ActiveModel { name: Set(self.name.to_owned()), value: Set(String::new()) };
-            let insert = setting::Entity::insert(row);
-            match (tx.inline(), tx.pooled()) {
-                (Some(inline), _) => {
-                    inline.write(&DbBackend::Sqlite.build(&insert.into_query())).expect("written");
-                }
-                (_, Some(pooled)) => {
-                    insert.exec_without_returning(pooled).await.expect("written");
-                    return Done::Kept;
-                }
-                _ => unreachable!("one of them"),
-            }
-            assert!(!self.panics, "told to panic");
-            self.end
-        }
-
-        fn settle(mut self: Box<Self>, outcome: Result<Vec<change::Model>, Arc<DbErr>>) {
-            if let Some(settled) = self.settled.take() {
-                let _ = settled.send(outcome.is_ok());
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_taken_back_takes_nothing_along() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let flags = Flags { data_dir: Some(folder.path().to_owned()), ..Flags::default() };
-        let config = Config::load(None, &flags).expect("settings");
-        let app = App::open(config, "http://test".to_owned(), Clock::system()).await.expect("a library");
-        let mut outcomes = Vec::new();
-        for (name, end, panics) in [
-            ("first", Done::Kept, false),
-            ("refused", Done::TakenBack, false),
-            ("second", Done::Kept, false),
-            ("panicked", Done::Kept, true),
-            ("elsewhere", Done::Elsewhere, false),
-            ("third", Done::Kept, false),
-        ] {
-            let (settled, outcome) = oneshot::channel();
-            // All are queued before the writer gets to run: they share a transaction.
-            assert!(app.submit(Box::new(Probe { name, end, panics, settled: Some(settled) })).await);
-            outcomes.push(outcome);
-        }
-        for outcome in outcomes {
-            assert!(outcome.await.expect("settled"));
-        }
-        let mut there: Vec<String> = setting::Entity::find()
-            .all(app.read())
-            .await
-            .expect("settings")
-            .into_iter()
-            .map(|row| row.name)
-            .filter(|name| {
-                ["first", "refused", "second", "panicked", "elsewhere", "third"].contains(&name.as_str())
-            })
-            .collect();
-        there.sort();
-        assert_eq!(there, ["elsewhere", "first", "second", "third"]);
-        app.close(Duration::from_secs(1)).await;
-    }
-}
+mod tests;

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::app::{App, Clock};
 use crate::config::Config;
@@ -39,6 +40,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener = listener.tap_io(|stream| {
         // Answers are written at once; waiting to fill a packet only adds delay.
         let _ = stream.set_nodelay(true);
+        give_up_on_silence(stream);
     });
     let stopped = app.stopping().clone();
     let serving = axum::serve(listener, routes).with_graceful_shutdown(stopped.clone().cancelled_owned());
@@ -53,6 +55,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     app.close(grace).await;
     Ok(())
 }
+
+/// Ends a connection whose client takes nothing of what it is sent for so long: an event stream or a download is
+/// otherwise kept for it as long as it likes.
+#[cfg(target_os = "linux")]
+fn give_up_on_silence(stream: &TcpStream) {
+    const PATIENCE: Duration = Duration::from_secs(180);
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(PATIENCE)) {
+        tracing::debug!(%error, "a client that takes nothing is waited for");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn give_up_on_silence(_: &TcpStream) {}
 
 /// Lets a write beyond a limit on the size of files fail, as on a full disk, instead of ending the process.
 #[cfg(unix)]

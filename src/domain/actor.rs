@@ -51,6 +51,12 @@ impl Actor {
         Self::new(ActorKind::System, "vellum", Role::Admin)
     }
 
+    /// All subscribers of a role: what they are told depends on nothing else of them.
+    #[must_use]
+    pub fn subscribers(role: Role) -> Self {
+        Self::new(ActorKind::Anonymous, "subscribers", role)
+    }
+
     /// Whoever started something, acting through a signed URL that it was given.
     #[must_use]
     pub const fn on_behalf_of(stamp: Stamp) -> Self {

@@ -12,8 +12,7 @@ use entity::name::Holder;
 use entity::{AssetId, DeletionId, FolderId, asset, folder, version};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
-    IntoActiveModel as _, Iterable as _, ModelTrait as _, QueryFilter as _, QuerySelect as _,
-    QueryTrait as _, TryIntoModel as _, Update,
+    QueryFilter as _, QuerySelect as _,
 };
 use serde_json::Value as Json;
 
@@ -172,10 +171,9 @@ pub async fn update(app: &App, actor: &Actor, update: AssetUpdate) -> Result<Com
 pub(super) async fn update_in(edit: Edit<'_>, update: AssetUpdate) -> Result<Asset> {
     let update = update.checked()?;
     let asset = lock(edit.conn(), &update.target).await?;
-    let unchanged = asset.row.clone();
-    let mut row = asset.row.clone().into_active_model();
+    let mut row = asset.row.clone();
     update.apply(&mut row);
-    if !row.is_changed() || !differs(&row, &unchanged) {
+    if row == asset.row {
         return Ok(asset);
     }
     check_revision(|| asset.what(), update.if_revision, asset.row.revision)?;
@@ -284,27 +282,15 @@ impl AssetRef {
 pub(super) async fn touch(
     edit: impl Rows,
     asset: Asset,
-    change: impl FnOnce(&mut asset::ActiveModel),
+    change: impl FnOnce(&mut asset::Model),
 ) -> Result<Asset> {
-    let revision = asset.row.revision + 1;
-    let mut row = asset.row.clone().into_active_model();
-    row.revision = Set(revision);
-    row.updated_at = Set(edit.now());
-    row.updated_by = Set(edit.by());
+    let mut row = asset.row.clone();
+    row.revision += 1;
+    row.updated_at = edit.now();
+    row.updated_by = edit.by();
     change(&mut row);
-    edit.write(&Update::one(differences(&row, &asset.row)).validate()?.into_query()).await?;
-    Ok(Asset { row: row.try_into_model()?, published: None, ..asset })
-}
-
-/// What is to be written of a changed row: indexes of columns that stay the same are left alone.
-fn differences(row: &asset::ActiveModel, before: &asset::Model) -> asset::ActiveModel {
-    let mut changed = row.clone();
-    for column in asset::Column::iter() {
-        if matches!(row.get(column), Set(value) if value == before.get(column)) {
-            changed.not_set(column);
-        }
-    }
-    changed
+    edit.update_asset(&asset.row, &row).await?;
+    Ok(Asset { row, published: None, ..asset })
 }
 
 /// Records an entry about an asset: where it was before, and the version that it is about.
@@ -382,14 +368,6 @@ pub(super) fn check_fits(folder: &folder::Model, path: &str, field: &str) -> Res
     Ok(())
 }
 
-fn differs(row: &asset::ActiveModel, before: &asset::Model) -> bool {
-    row.visibility.as_ref() != &before.visibility
-        || row.title.as_ref() != &before.title
-        || row.alt_text.as_ref() != &before.alt_text
-        || row.tags.as_ref() != &before.tags
-        || row.metadata.as_ref() != &before.metadata
-}
-
 impl NewAsset {
     fn checked(self) -> Result<Self> {
         Ok(Self {
@@ -421,21 +399,21 @@ impl AssetUpdate {
         })
     }
 
-    fn apply(&self, row: &mut asset::ActiveModel) {
+    fn apply(&self, row: &mut asset::Model) {
         if let Some(visibility) = self.visibility {
-            row.visibility = Set(visibility);
+            row.visibility = visibility;
         }
         if let Some(title) = &self.title {
-            row.title = Set(title.clone());
+            row.title.clone_from(title);
         }
         if let Some(alt_text) = &self.alt_text {
-            row.alt_text = Set(alt_text.clone());
+            row.alt_text.clone_from(alt_text);
         }
         if let Some(tags) = &self.tags {
-            row.tags = Set(Tags(tags.clone().unwrap_or_default()));
+            row.tags = Tags(tags.clone().unwrap_or_default());
         }
         if let Some(metadata) = &self.metadata {
-            row.metadata = Set(metadata.clone().unwrap_or_else(|| Json::Object(serde_json::Map::new())));
+            row.metadata = metadata.clone().unwrap_or_else(|| Json::Object(serde_json::Map::new()));
         }
     }
 }

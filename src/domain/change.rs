@@ -1,7 +1,5 @@
 //! Reading and following the changelog as an actor, and watching one thing by it.
 
-use std::sync::Arc;
-
 use entity::{Timestamp, change};
 use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _};
 
@@ -11,7 +9,7 @@ use super::error::{Error, Result};
 use super::path::{TreePath, is_within, parent_of};
 use super::{commit, commit_alone, folder};
 use crate::app::App;
-use crate::feed::{self, Batch, Cursor, CursorError, Filter, Follow, FollowError, IndexPage};
+use crate::feed::{self, Batch, Cursor, CursorError, Filter, Follow, FollowError, IndexPage, Span, Wanted};
 
 /// A page of the changelog.
 #[derive(Debug, Clone)]
@@ -150,11 +148,21 @@ pub async fn by_numbers(app: &App, seqs: &[i64]) -> Result<Vec<change::Model>> {
     Ok(rows.await?)
 }
 
+/// A part of the way of a follower, for those who take it over from another one.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Leg {
+    /// Goes on behind this entry, whatever the follower began with; it saw all until then.
+    pub from: Option<i64>,
+    /// Ends with this entry.
+    pub until: Option<i64>,
+}
+
 /// A follower of the changelog on behalf of an actor.
 pub struct Following {
     app: App,
     actor: Actor,
     follow: Follow,
+    start: i64,
 }
 
 /// Follows the changelog: with `after`, first all that was missed since, then what happens; without, from now
@@ -162,28 +170,48 @@ pub struct Following {
 ///
 /// # Errors
 /// As [`page`].
-pub async fn follow(app: &App, actor: &Actor, after: Option<&str>, filter: Filter) -> Result<Following> {
+pub async fn follow(
+    app: &App,
+    actor: &Actor,
+    after: Option<&str>,
+    wants: Wanted,
+    leg: Leg,
+) -> Result<Following> {
     actor.require(Role::Viewer)?;
     let (floor, head) = bounds(app).await?;
-    let after = after.map_or(Ok(head), |text| check_cursor(app, text, floor, head))?;
-    let follow = Follow::new(app.feed(), after, filter);
-    Ok(Following { app: app.clone(), actor: actor.clone(), follow })
+    let start = match (leg.from, after) {
+        (Some(from), _) if from < floor => return Err(too_old()),
+        (Some(from), _) => from,
+        (None, Some(text)) => check_cursor(app, text, floor, head)?,
+        (None, None) => head,
+    };
+    let follow = Follow::new(app.feed(), Span { after: start, until: leg.until }, wants);
+    Ok(Following { app: app.clone(), actor: actor.clone(), follow, start })
+}
+
+fn too_old() -> Error {
+    Error::CursorExpired(
+        "the entries behind this cursor are no longer kept: read a snapshot and start from headCursor"
+            .to_owned(),
+    )
 }
 
 impl Following {
-    /// The next entries, or a checkpoint. What the actor may see is decided now, not when it began.
+    /// The number that it begins behind.
+    #[must_use]
+    pub const fn start(&self) -> i64 {
+        self.start
+    }
+
+    /// The next entries, or a checkpoint; none at the end of the leg. What the actor may see is decided now, not when
+    /// it began.
     ///
     /// # Errors
     /// `CURSOR_EXPIRED` when it fell behind what is kept; when the actor may no longer read.
-    pub async fn next(&mut self) -> Result<Batch> {
-        let batch = self.follow.next().await.map_err(|error| {
-            match error {
-            FollowError::Expired => Error::CursorExpired(
-                "the entries behind this cursor are no longer kept: read a snapshot and start from headCursor"
-                    .to_owned(),
-            ),
+    pub async fn next(&mut self) -> Result<Option<Batch>> {
+        let batch = self.follow.next().await.map_err(|error| match error {
+            FollowError::Expired => too_old(),
             FollowError::Database(error) => error.into(),
-        }
         })?;
         self.actor.require(Role::Viewer)?;
         Ok(batch)
@@ -200,53 +228,123 @@ impl Following {
 pub struct Watch {
     following: Following,
     path: TreePath,
-    started: bool,
+    concerns: Concerns,
+    leg: Leg,
+    /// Whether its state was told.
+    told: bool,
+    /// All up to this entry was looked at.
+    seen: i64,
+}
+
+/// Says whether an entry concerns what is at a path.
+type Concerns = fn(&change::Model, &str) -> bool;
+
+/// What of the changelog led to a state of a thing.
+#[derive(Debug, Clone, Copy)]
+pub struct Cause {
+    /// All behind this entry was looked at since the state before.
+    pub after: i64,
+    /// The first entry that may concern the thing; none for the state at the beginning.
+    pub first: Option<i64>,
+    /// All up to this entry was looked at.
+    pub seq: i64,
 }
 
 impl Watch {
-    /// Watches `path`.
+    /// Watches the asset at `path`. A leg that goes on from an entry does not tell the state at its beginning.
     ///
     /// # Errors
     /// When the actor may not read.
-    pub async fn new(app: &App, actor: &Actor, path: TreePath) -> Result<Self> {
+    pub async fn asset(app: &App, actor: &Actor, path: TreePath, leg: Leg) -> Result<Self> {
+        Self::new(app, actor, path, concerns_asset, leg).await
+    }
+
+    /// Watches the folder at `path`, and what lies right in it.
+    ///
+    /// # Errors
+    /// When the actor may not read.
+    pub async fn folder(app: &App, actor: &Actor, path: TreePath, leg: Leg) -> Result<Self> {
+        Self::new(app, actor, path, concerns_folder, leg).await
+    }
+
+    async fn new(app: &App, actor: &Actor, path: TreePath, concerns: Concerns, leg: Leg) -> Result<Self> {
         // The follower first, then the state: what happens between is told again, not lost.
-        let following = follow(app, actor, None, Filter::default()).await?;
-        Ok(Self { following, path, started: false })
+        let (following, told) = match follow(app, actor, None, wants(&path, concerns), leg).await {
+            Err(Error::CursorExpired(_)) => (Self::from_now(app, actor, &path, concerns, leg).await?, false),
+            following => (following?, leg.from.is_some()),
+        };
+        let seen = leg.from.unwrap_or(following.start());
+        Ok(Self { following, path, concerns, leg, told, seen })
     }
 
-    /// The asset at the path, now and whenever it changes; none while there is none.
+    /// Entries that are forgotten do no harm to who reads the state.
+    async fn from_now(
+        app: &App,
+        actor: &Actor,
+        path: &TreePath,
+        concerns: Concerns,
+        leg: Leg,
+    ) -> Result<Following> {
+        follow(app, actor, None, wants(path, concerns), Leg { from: None, ..leg }).await
+    }
+
+    /// The number that it begins behind.
+    #[must_use]
+    pub const fn start(&self) -> i64 {
+        self.seen
+    }
+
+    /// Returns at once the first time, then when an entry concerns what is watched; none at the end of the leg.
     ///
     /// # Errors
     /// When the actor may no longer read.
-    pub async fn asset(&mut self) -> Result<Option<Asset>> {
-        let path = self.path.clone();
-        self.wait(|entry| concerns_asset(entry, path.as_str())).await?;
-        asset::at_path(&self.following.app, &self.following.actor, &self.path).await
-    }
-
-    /// The folder at the path, now and whenever it or something right in it changes; none while there is none.
-    ///
-    /// # Errors
-    /// When the actor may no longer read.
-    pub async fn folder(&mut self) -> Result<Option<entity::folder::Model>> {
-        let path = self.path.clone();
-        self.wait(|entry| concerns_folder(entry, path.as_str())).await?;
-        folder::at_path(&self.following.app, &self.following.actor, &self.path).await
-    }
-
-    /// Returns at once the first time, then when an entry concerns what is watched.
-    async fn wait(&mut self, concerns: impl Fn(&change::Model) -> bool) -> Result<()> {
-        if !std::mem::replace(&mut self.started, true) {
-            return Ok(());
+    pub async fn next(&mut self) -> Result<Option<Cause>> {
+        if !std::mem::replace(&mut self.told, true) {
+            return Ok(Some(self.state_of(self.following.start())));
         }
         loop {
-            let batch = self.following.next().await?;
-            let news = |entry: &Arc<change::Model>| concerns(entry);
-            if batch.entries.iter().any(news) {
-                return Ok(());
+            let batch = match self.following.next().await {
+                Err(Error::CursorExpired(_)) => {
+                    let Following { app, actor, .. } = &self.following;
+                    self.following = Self::from_now(app, actor, &self.path, self.concerns, self.leg).await?;
+                    return Ok(Some(self.state_of(self.following.start())));
+                }
+                batch => batch?,
+            };
+            let Some(batch) = batch else { return Ok(None) };
+            if let Some(first) = batch.entries.first() {
+                let after = std::mem::replace(&mut self.seen, batch.seq);
+                return Ok(Some(Cause { after, first: Some(first.seq), seq: batch.seq }));
             }
         }
     }
+
+    /// The state after all up to `seq`, whatever led to it.
+    fn state_of(&mut self, seq: i64) -> Cause {
+        let after = std::mem::replace(&mut self.seen, seq);
+        Cause { after, first: (after < seq).then_some(after + 1), seq }
+    }
+
+    /// The asset that is at the path now.
+    ///
+    /// # Errors
+    /// When the actor may not read.
+    pub async fn asset_now(&self) -> Result<Option<Asset>> {
+        asset::at_path(&self.following.app, &self.following.actor, &self.path).await
+    }
+
+    /// The folder that is at the path now.
+    ///
+    /// # Errors
+    /// When the actor may not read.
+    pub async fn folder_now(&self) -> Result<Option<entity::folder::Model>> {
+        folder::at_path(&self.following.app, &self.following.actor, &self.path).await
+    }
+}
+
+fn wants(path: &TreePath, concerns: Concerns) -> Wanted {
+    let path = path.to_string();
+    Box::new(move |entry| concerns(entry, &path))
 }
 
 fn concerns_asset(entry: &change::Model, path: &str) -> bool {

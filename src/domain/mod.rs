@@ -36,7 +36,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::app::{App, Done, Job, Tx};
+use crate::app::{App, Done, Job, Tx, Wants};
 use crate::feed::Draft;
 use actor::{Actor, Role};
 use error::{Error, Result};
@@ -89,9 +89,9 @@ impl<'a> Edit<'a> {
     }
 }
 
-/// The one write path, with `rows::commit` for work on versions: checks that the actor may write, runs `work` in a transaction, appends what it
-/// recorded to the changelog in the same commit, and answers once that is durable. Work that fails leaves no
-/// trace. It goes on when the caller gives up waiting.
+/// The one write path, with `rows::commit` for work on versions: checks that the actor may write, runs `work` in a
+/// transaction, appends what it recorded to the changelog in the same commit, and answers once that is durable. Work that
+/// fails leaves no trace. It goes on when the caller gives up waiting.
 ///
 /// # Errors
 /// What `work` answers, or that the commit failed.
@@ -143,8 +143,8 @@ trait Work: Send + 'static {
     /// What it answers.
     type Outcome: Send + 'static;
 
-    /// Whether it can do with [`Tx::inline`].
-    fn runs_inline(&self) -> bool;
+    /// What it will ask for, if it can do without [`Tx::pooled`].
+    fn wants(&self) -> Option<Wants>;
 
     /// Whether it has to have a transaction to itself.
     fn alone(&self) -> bool {
@@ -170,8 +170,8 @@ where
 {
     type Outcome = T;
 
-    fn runs_inline(&self) -> bool {
-        false
+    fn wants(&self) -> Option<Wants> {
+        None
     }
 
     fn alone(&self) -> bool {
@@ -207,8 +207,8 @@ struct Operation<W: Work> {
 
 #[async_trait]
 impl<W: Work> Job for Operation<W> {
-    fn runs_inline(&self) -> bool {
-        self.work.runs_inline()
+    fn wants(&self) -> Option<Wants> {
+        self.work.wants()
     }
 
     fn alone(&self) -> bool {

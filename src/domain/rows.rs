@@ -1,10 +1,13 @@
 //! What versions ask of the database when one is added or chosen, the work that a busy library does most: asked of a
-//! transaction of the pool, or on SQLite by statements that run on the thread that asks.
+//! transaction of the pool, or on SQLite by statements that run on the thread that asks, or on PostgreSQL of rows that
+//! were read ahead.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use entity::{Actor as Stamp, FolderId, StoredFileId, Timestamp, VersionId, stored_file, version};
+use entity::{
+    Actor as Stamp, FolderId, StoredFileId, Timestamp, VersionId, asset as asset_row, stored_file, version,
+};
 use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait as _, QuerySelect as _, StatementBuilder};
 use uuid::Uuid;
 
@@ -13,7 +16,7 @@ use super::asset::{self, Asset, AssetRef, NewAsset};
 use super::error::{Error, Result};
 use super::path::TreePath;
 use super::{Committed, Edit, Ending, Work, folder, quick, submit, version as versions};
-use crate::app::{App, Inline, Tx};
+use crate::app::{Ahead, App, Inline, Tx, Wants};
 use crate::feed::Draft;
 
 /// The inside of an operation on versions.
@@ -59,8 +62,21 @@ pub(super) trait Rows: Copy + Send + Sync {
     /// Ids of the folder at a path and of those above it, without the root, nearest first.
     fn lineage(&self, path: &str) -> impl Future<Output = Result<Vec<FolderId>>> + Send;
 
-    /// Runs a statement that writes.
-    fn write(&self, statement: &impl StatementBuilder) -> impl Future<Output = Result<()>> + Send;
+    /// Adds a version.
+    fn insert_version(&self, version: &version::Model) -> impl Future<Output = Result<()>> + Send;
+
+    /// Sets a version aside.
+    fn archive_version(&self, id: VersionId) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes the state of a version, and the stamps of its publishing and archiving.
+    fn update_version(&self, version: &version::Model) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes what `now` has other than `before`: its number, its revision and stamp, what is published.
+    fn update_asset(
+        &self,
+        before: &asset_row::Model,
+        now: &asset_row::Model,
+    ) -> impl Future<Output = Result<()>> + Send;
 }
 
 impl Rows for Edit<'_> {
@@ -92,6 +108,24 @@ impl Rows for Edit<'_> {
         folder::lineage(self.conn(), path).await
     }
 
+    async fn insert_version(&self, version: &version::Model) -> Result<()> {
+        self.write(&statement::insert_version(version)).await
+    }
+
+    async fn archive_version(&self, id: VersionId) -> Result<()> {
+        self.write(&statement::archive_version(id, self.now(), self.by())).await
+    }
+
+    async fn update_version(&self, version: &version::Model) -> Result<()> {
+        self.write(&statement::update_version(version)?).await
+    }
+
+    async fn update_asset(&self, before: &asset_row::Model, now: &asset_row::Model) -> Result<()> {
+        self.write(&statement::update_asset(before, now)?).await
+    }
+}
+
+impl Edit<'_> {
     async fn write(&self, statement: &impl StatementBuilder) -> Result<()> {
         self.conn().execute(statement).await?;
         Ok(())
@@ -142,8 +176,141 @@ impl Rows for InlineEdit<'_> {
         Ok(self.inline.read(|connection| quick::lineage(connection, path))?)
     }
 
-    async fn write(&self, statement: &impl StatementBuilder) -> Result<()> {
+    async fn insert_version(&self, version: &version::Model) -> Result<()> {
+        self.write(&statement::insert_version(version))
+    }
+
+    async fn archive_version(&self, id: VersionId) -> Result<()> {
+        self.write(&statement::archive_version(id, self.now(), self.by()))
+    }
+
+    async fn update_version(&self, version: &version::Model) -> Result<()> {
+        self.write(&statement::update_version(version)?)
+    }
+
+    async fn update_asset(&self, before: &asset_row::Model, now: &asset_row::Model) -> Result<()> {
+        self.write(&statement::update_asset(before, now)?)
+    }
+}
+
+impl InlineEdit<'_> {
+    fn write(&self, statement: &impl StatementBuilder) -> Result<()> {
         Ok(self.inline.write(&DbBackend::Sqlite.build(statement))?)
+    }
+}
+
+/// As [`Edit`], with rows that were read ahead and are written at the end.
+#[derive(Clone, Copy)]
+pub(super) struct AheadEdit<'a> {
+    tx: &'a Tx,
+    ahead: &'a Ahead,
+    by: &'a Stamp,
+    declined: &'a AtomicBool,
+}
+
+impl Rows for AheadEdit<'_> {
+    fn tx(&self) -> &Tx {
+        self.tx
+    }
+
+    fn stamp(&self) -> &Stamp {
+        self.by
+    }
+
+    async fn asset(&self, target: &AssetRef) -> Result<Asset> {
+        let found = match target {
+            AssetRef::Id(id) => self.ahead.asset(*id),
+            AssetRef::Path(path) => self.ahead.asset_at(path.parent().as_str(), path.name()),
+        };
+        let (row, folder) = found.ok_or_else(|| target.not_found())?;
+        Ok(Asset { row, folder, published: None, deleted_from: None, as_of: None })
+    }
+
+    async fn new_asset(&self, _: &TreePath) -> Result<Asset> {
+        self.declined.store(true, Ordering::Relaxed);
+        Err(Error::internal("to be made in a transaction of the pool"))
+    }
+
+    async fn version(&self, id: VersionId) -> Result<(version::Model, Asset)> {
+        let version = self.ahead.version(id).ok_or_else(|| versions::not_found(id))?;
+        let asset = self.asset(&AssetRef::Id(version.asset_id)).await?;
+        Ok((version, asset))
+    }
+
+    async fn file(&self, id: StoredFileId) -> Result<Option<stored_file::Model>> {
+        Ok(self.ahead.file(id))
+    }
+
+    async fn lineage(&self, path: &str) -> Result<Vec<FolderId>> {
+        Ok(self.ahead.lineage(path))
+    }
+
+    async fn insert_version(&self, version: &version::Model) -> Result<()> {
+        self.ahead.insert_version(version.clone());
+        Ok(())
+    }
+
+    async fn archive_version(&self, id: VersionId) -> Result<()> {
+        self.ahead.archive_version(id, self.now(), self.by());
+        Ok(())
+    }
+
+    async fn update_version(&self, version: &version::Model) -> Result<()> {
+        self.ahead.update_version(version.clone());
+        Ok(())
+    }
+
+    async fn update_asset(&self, _: &asset_row::Model, now: &asset_row::Model) -> Result<()> {
+        self.ahead.update_asset(now.clone());
+        Ok(())
+    }
+}
+
+/// The same for all that run statements.
+mod statement {
+    use entity::{Actor, Timestamp, VersionId, asset, version};
+    use sea_orm::sea_query::{InsertStatement, UpdateStatement};
+    use sea_orm::{
+        ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
+        Iterable as _, ModelTrait as _, QueryFilter as _, QueryTrait as _, Update,
+    };
+
+    use crate::domain::error::Result;
+
+    pub(super) fn insert_version(version: &version::Model) -> InsertStatement {
+        version::Entity::insert(version.clone().into_active_model().reset_all()).into_query()
+    }
+
+    pub(super) fn archive_version(id: VersionId, at: Timestamp, by: Actor) -> UpdateStatement {
+        let row = version::ActiveModel {
+            state: Set(version::State::Archived),
+            archived_at: Set(Some(at)),
+            archived_by: Set(Some(by)),
+            ..Default::default()
+        };
+        version::Entity::update_many().set(row).filter(version::Column::Id.eq(id)).into_query()
+    }
+
+    pub(super) fn update_version(version: &version::Model) -> Result<UpdateStatement> {
+        let mut row = version.clone().into_active_model();
+        row.state = Set(version.state);
+        row.published_at = Set(version.published_at);
+        row.published_by = Set(version.published_by.clone());
+        row.archived_at = Set(version.archived_at);
+        row.archived_by = Set(version.archived_by.clone());
+        Ok(Update::one(row).validate()?.into_query())
+    }
+
+    /// Only what differs: indexes of columns that stay the same are left alone.
+    pub(super) fn update_asset(before: &asset::Model, now: &asset::Model) -> Result<UpdateStatement> {
+        let mut row = now.clone().into_active_model();
+        for column in asset::Column::iter() {
+            let value = now.get(column);
+            if value != before.get(column) {
+                row.set(column, value);
+            }
+        }
+        Ok(Update::one(row).validate()?.into_query())
     }
 }
 
@@ -151,6 +318,9 @@ impl Rows for InlineEdit<'_> {
 pub(super) trait OnRows: Clone + Send + Sync + 'static {
     /// What it answers.
     type Outcome: Send + 'static;
+
+    /// What it will ask for.
+    fn wants(&self) -> Wants;
 
     /// Does it.
     fn run<R: Rows>(self, rows: R) -> impl Future<Output = Result<Self::Outcome>> + Send;
@@ -175,15 +345,19 @@ struct Either<O>(O);
 impl<O: OnRows> Work for Either<O> {
     type Outcome = O::Outcome;
 
-    fn runs_inline(&self) -> bool {
-        true
+    fn wants(&self) -> Option<Wants> {
+        Some(self.0.wants())
     }
 
     async fn run(&mut self, tx: &Tx, by: &Stamp) -> Option<Result<O::Outcome>> {
         let operation = self.0.clone();
+        let declined = AtomicBool::new(false);
         if let Some(inline) = tx.inline() {
-            let declined = AtomicBool::new(false);
             let outcome = operation.run(InlineEdit { tx, inline, by, declined: &declined }).await;
+            return (!declined.into_inner()).then_some(outcome);
+        }
+        if let Some(ahead) = tx.ahead() {
+            let outcome = operation.run(AheadEdit { tx, ahead, by, declined: &declined }).await;
             return (!declined.into_inner()).then_some(outcome);
         }
         Some(operation.run(Edit::new(tx, by)?).await)

@@ -20,7 +20,7 @@ use super::rows::{self, OnRows, Rows};
 use super::upload::{self, Target};
 use super::version::{Fate, NewVersion, Outcome, checked_label};
 use super::{Committed, Edit, check_revision, commit, gc};
-use crate::app::App;
+use crate::app::{App, Wants};
 use crate::blob::{BlobKey, LocalStore, StagingKey};
 
 /// What signatures of the URLs of stored files are for.
@@ -172,6 +172,11 @@ pub async fn create_version(app: &App, actor: &Actor, new: FileVersion) -> Resul
 impl OnRows for FileVersion {
     type Outcome = Outcome;
 
+    fn wants(&self) -> Wants {
+        let path = (self.path.parent().to_string(), self.path.name().to_owned());
+        Wants { path: Some(path), file: Some(self.file), ..Wants::default() }
+    }
+
     async fn run<R: Rows>(self, rows: R) -> Result<Outcome> {
         create_version_in(rows, self).await
     }
@@ -200,17 +205,23 @@ pub(super) async fn create_version_in(edit: impl Rows, new: FileVersion) -> Resu
 /// The asset at a path, made when there is none.
 async fn target_asset(edit: impl Rows, path: &TreePath, if_revision: Option<i64>) -> Result<asset::Asset> {
     let what = || format!("asset {path}");
-    match edit.asset(&AssetRef::Path(path.clone())).await {
-        Ok(asset) => {
-            check_revision(what, if_revision, asset.row.revision)?;
-            Ok(asset)
-        }
+    let target = AssetRef::Path(path.clone());
+    let asset = match edit.asset(&target).await {
         Err(Error::NotFound(_)) => {
             check_revision(what, if_revision, 0)?;
-            edit.new_asset(path).await
+            match edit.new_asset(path).await {
+                // By another server, meanwhile; or a folder has the name.
+                Err(Error::AlreadyExists(taken)) => match edit.asset(&target).await {
+                    Err(Error::NotFound(_)) => return Err(Error::AlreadyExists(taken)),
+                    there => there?,
+                },
+                made => return made,
+            }
         }
-        Err(error) => Err(error),
-    }
+        there => there?,
+    };
+    check_revision(what, if_revision, asset.row.revision)?;
+    Ok(asset)
 }
 
 /// Deletes a stored file that no version uses. Its id is remembered, so that it stays gone.

@@ -167,7 +167,7 @@ pub(super) async fn delete_asset_in(edit: Edit<'_>, what: AssetDeletion, keep: i
     let taken = Taken { folders: 0, assets: 1, versions: 0 };
     let id = insert(edit, Item::Asset(asset.row.id), &path, taken, keep).await?;
     name::release(edit.conn(), asset.row.folder_id, &asset.row.name).await?;
-    let mut asset = assets::touch(edit, asset, |row| row.deletion_id = Set(Some(id))).await?;
+    let mut asset = assets::touch(edit, asset, |row| row.deletion_id = Some(id)).await?;
     asset.deleted_from = Some(path.clone());
     let above = folders::lineage(edit.conn(), &asset.folder.path).await?;
     former::leave(edit, vec![former::row(id.0, &path, Mover::Asset(asset.row.id), None, &above)]).await?;

@@ -287,16 +287,24 @@ pub(super) async fn finish_in(edit: Edit<'_>, id: UploadIntentId, arrival: Arriv
 /// The asset that an upload adds to: made if there is none, with the revision and visibility asked for.
 async fn target_asset(edit: Edit<'_>, path: &TreePath, intent: &upload_intent::Model) -> Result<Asset> {
     let what = || format!("asset {path}");
-    let Some(there) = asset::find(edit.conn(), path).await? else {
+    let there = if let Some(there) = asset::find(edit.conn(), path).await? {
+        there
+    } else {
         check_revision(what, intent.if_revision, 0)?;
         let new = NewAsset { visibility: intent.visibility, ..NewAsset::default() };
-        return asset::insert(edit, path, new).await;
+        match asset::insert(edit, path, new).await {
+            // By another server, meanwhile; or a folder has the name.
+            Err(Error::AlreadyExists(taken)) => {
+                asset::find(edit.conn(), path).await?.ok_or(Error::AlreadyExists(taken))?
+            }
+            made => return made,
+        }
     };
     let asset = asset::lock(edit.conn(), &AssetRef::Id(there.row.id)).await?;
     check_revision(what, intent.if_revision, asset.row.revision)?;
     match intent.visibility {
         Some(visibility) if visibility != asset.row.visibility => {
-            let asset = asset::touch(edit, asset, |row| row.visibility = Set(visibility)).await?;
+            let asset = asset::touch(edit, asset, |row| row.visibility = visibility).await?;
             asset::record(edit, entity::change::ChangeType::AssetUpdate, &asset, None, None).await?;
             Ok(asset)
         }

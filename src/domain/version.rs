@@ -10,7 +10,6 @@ use entity::{AssetId, VersionId, stored_file, version};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
     IntoActiveModel as _, IntoSimpleExpr as _, QueryFilter as _, QuerySelect as _, QueryTrait as _,
-    TryIntoModel as _, Update,
 };
 
 use super::actor::{Actor, Role};
@@ -19,7 +18,7 @@ use super::error::{Error, Result};
 use super::page::{Direction, Page, Position, Slice, SortKey, Source, fetch};
 use super::rows::{self, OnRows, Rows};
 use super::{Committed, Edit, check_revision, commit, content_type, quick, text, writes_alone};
-use crate::app::App;
+use crate::app::{App, Wants};
 
 pub use content::{
     Access, Content, Credential, Disposition, Found, SignedUrl, TextBudget, check_signature, content,
@@ -200,6 +199,10 @@ struct Publishing(Target);
 impl OnRows for Publishing {
     type Outcome = Outcome;
 
+    fn wants(&self) -> Wants {
+        Wants { version: Some(self.0.id), ..Wants::default() }
+    }
+
     async fn run<R: Rows>(self, rows: R) -> Result<Outcome> {
         publish_in(rows, self.0).await
     }
@@ -212,14 +215,15 @@ pub(super) async fn publish_in(edit: impl Rows, target: Target) -> Result<Outcom
     }
     check(&asset, target.if_revision)?;
     set_aside_published(edit, &asset).await?;
-    let mut row = version.into_active_model();
-    row.state = Set(State::Published);
-    row.published_at = Set(Some(edit.now()));
-    row.published_by = Set(Some(edit.by()));
-    row.archived_at = Set(None);
-    row.archived_by = Set(None);
-    edit.write(&Update::one(row.clone()).validate()?.into_query()).await?;
-    let version = row.try_into_model()?;
+    let version = version::Model {
+        state: State::Published,
+        published_at: Some(edit.now()),
+        published_by: Some(edit.by()),
+        archived_at: None,
+        archived_by: None,
+        ..version
+    };
+    edit.update_version(&version).await?;
     let asset = asset::touch(edit, asset, |row| show(row, Some(&version))).await?;
     asset::record(edit, ChangeType::AssetPublish, &asset, None, Some(&version)).await?;
     Ok(Outcome { version, asset })
@@ -245,7 +249,7 @@ pub(super) async fn archive_in(edit: Edit<'_>, target: Target) -> Result<Outcome
     row.archived_at = Set(Some(edit.now()));
     row.archived_by = Set(Some(edit.by()));
     let version = row.update(edit.conn()).await?;
-    let hide = |row: &mut entity::asset::ActiveModel| {
+    let hide = |row: &mut entity::asset::Model| {
         if was_published {
             show(row, None);
         }
@@ -274,6 +278,10 @@ pub async fn restore(app: &App, actor: &Actor, restoration: Restoration) -> Resu
 
 impl OnRows for Restoration {
     type Outcome = Restored;
+
+    fn wants(&self) -> Wants {
+        Wants { version: Some(self.target.id), content: true, ..Wants::default() }
+    }
 
     async fn run<R: Rows>(self, rows: R) -> Result<Restored> {
         restore_in(rows, self).await
@@ -351,29 +359,28 @@ pub(super) async fn add(edit: impl Rows, asset: Asset, new: NewVersion, fate: Fa
     if published {
         set_aside_published(edit, &asset).await?;
     }
-    let row = version::ActiveModel {
-        id: Set(VersionId(edit.new_id())),
-        asset_id: Set(asset.row.id),
-        number: Set(number),
-        state: Set(if published { State::Published } else { State::Draft }),
-        label: Set(new.label),
-        filename: Set(new.filename),
-        content_type: Set(new.content_type),
-        stored_file_id: Set(new.file.id),
-        size_bytes: Set(new.file.size_bytes),
-        sha256: Set(new.file.sha256),
-        restored_from_id: Set(new.restored_from),
-        created_at: Set(edit.now()),
-        created_by: Set(edit.by()),
-        published_at: Set(published.then(|| edit.now())),
-        published_by: Set(published.then(|| edit.by())),
-        archived_at: Set(None),
-        archived_by: Set(None),
+    let version = version::Model {
+        id: VersionId(edit.new_id()),
+        asset_id: asset.row.id,
+        number,
+        state: if published { State::Published } else { State::Draft },
+        label: new.label,
+        filename: new.filename,
+        content_type: new.content_type,
+        stored_file_id: new.file.id,
+        size_bytes: new.file.size_bytes,
+        sha256: new.file.sha256,
+        restored_from_id: new.restored_from,
+        created_at: edit.now(),
+        created_by: edit.by(),
+        published_at: published.then(|| edit.now()),
+        published_by: published.then(|| edit.by()),
+        archived_at: None,
+        archived_by: None,
     };
-    edit.write(&version::Entity::insert(row.clone()).into_query()).await?;
-    let version = row.try_into_model()?;
+    edit.insert_version(&version).await?;
     let asset = asset::touch(edit, asset, |row| {
-        row.latest_number = Set(number);
+        row.latest_number = number;
         if published {
             show(row, Some(&version));
         }
@@ -392,25 +399,20 @@ pub(super) fn checked_label(label: Option<String>) -> Result<Option<String>> {
 
 /// Archives the published version, if there is one.
 async fn set_aside_published(edit: impl Rows, asset: &Asset) -> Result<()> {
-    let Some(id) = asset.row.published_version_id else { return Ok(()) };
-    let row = version::ActiveModel {
-        state: Set(State::Archived),
-        archived_at: Set(Some(edit.now())),
-        archived_by: Set(Some(edit.by())),
-        ..Default::default()
-    };
-    let archive = version::Entity::update_many().set(row).filter(version::Column::Id.eq(id));
-    edit.write(&archive.into_query()).await
+    match asset.row.published_version_id {
+        Some(id) => edit.archive_version(id).await,
+        None => Ok(()),
+    }
 }
 
 /// Lets the asset's row tell what is published.
-fn show(row: &mut entity::asset::ActiveModel, version: Option<&version::Model>) {
-    row.published_version_id = Set(version.map(|version| version.id));
-    row.published_content_type = Set(version.map(|version| content_type::essence(&version.content_type)));
-    row.published_size_bytes = Set(version.map_or(0, |version| version.size_bytes));
-    row.published_media_type = Set(version.map(|version| version.content_type.clone()));
-    row.published_filename = Set(version.map(|version| version.filename.clone()));
-    row.published_sha256 = Set(version.map(|version| version.sha256.clone()));
+fn show(row: &mut entity::asset::Model, version: Option<&version::Model>) {
+    row.published_version_id = version.map(|version| version.id);
+    row.published_content_type = version.map(|version| content_type::essence(&version.content_type));
+    row.published_size_bytes = version.map_or(0, |version| version.size_bytes);
+    row.published_media_type = version.map(|version| version.content_type.clone());
+    row.published_filename = version.map(|version| version.filename.clone());
+    row.published_sha256 = version.map(|version| version.sha256.clone());
 }
 
 /// A version and its asset, held against other writers until the transaction ends.

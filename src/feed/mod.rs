@@ -8,6 +8,10 @@
 mod cursor;
 mod filter;
 mod follow;
+mod interest;
+#[cfg(test)]
+mod list;
+mod log;
 mod page;
 mod relay;
 mod tailer;
@@ -19,16 +23,27 @@ use entity::{Actor, AssetId, FolderId, Timestamp, VersionId, change_folder, chan
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, ConnectionTrait, DbBackend, DbErr, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _, Statement,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _, RuntimeErr,
+    Statement,
 };
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
+
+use crate::domain::path::parent_of;
 
 pub use cursor::{Cursor, CursorError};
 pub use filter::{AssetScope, Filter, FolderScope, takes_along};
-pub use follow::{Batch, Follow, FollowError};
+pub use follow::{Batch, Follow, FollowError, Span};
+pub use interest::Wanted;
+#[cfg(test)]
+pub use list::List;
+pub use log::{Log, Tables};
 pub use page::{Index, IndexPage, Page, by_index, page};
 pub use tailer::Feed;
 
+/// Counts the folders that are where they are said to be.
+const CONFIRM: &str = "SELECT count(*) AS held FROM jsonb_to_recordset($1) AS x(id uuid, path text) \
+    JOIN folders AS f ON f.id = x.id AND f.path = x.path AND f.deletion_id IS NULL";
 /// Old entries that one commit removes.
 const REMOVED_AT_ONCE: u64 = 500;
 
@@ -115,6 +130,34 @@ pub async fn append(to: &impl Append, mutations: Vec<Vec<Draft>>) -> Result<Vec<
     }
     insert(to, &entries.concat()).await?;
     Ok(entries)
+}
+
+/// Looks, once the counter is held, whether folders still lie where entries say that assets in them are: on PostgreSQL
+/// another server may have moved one since it was read here. If so, that is told before these entries.
+///
+/// # Errors
+/// What the database says, or that a folder has moved: nothing of this may be committed then.
+pub async fn confirm(to: &impl Append, mutations: &[Vec<change::Model>]) -> Result<(), DbErr> {
+    let mut entries = mutations.iter().flatten();
+    // One that moves folders itself has them locked.
+    let moves = |entry: &change::Model| entry.asset_id.is_none();
+    if to.backend() != DbBackend::Postgres || entries.clone().any(moves) {
+        return Ok(());
+    }
+    let stays =
+        |entry: &&change::Model| !matches!(entry.kind, ChangeType::AssetDelete | ChangeType::AssetPurge);
+    let places: HashSet<(FolderId, &str)> = entries
+        .by_ref()
+        .filter(stays)
+        .filter_map(|entry| Some((entry.folder_id?, parent_of(&entry.path))))
+        .collect();
+    let expected = i64::try_from(places.len()).unwrap_or(i64::MAX);
+    let places = places.into_iter().map(|(id, path)| json!({ "id": id.0, "path": path })).collect();
+    let places = Statement::from_sql_and_values(DbBackend::Postgres, CONFIRM, [Json::Array(places).into()]);
+    match to.write_for_number(places, "held").await? {
+        Some(held) if held == expected => Ok(()),
+        _ => Err(DbErr::Conn(RuntimeErr::Internal("a folder was moved by another server".to_owned()))),
+    }
 }
 
 /// Takes the next `count` numbers; answers with the last of them.

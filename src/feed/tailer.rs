@@ -3,20 +3,19 @@
 //! The bell and the timer only wake it: what it hands out is what it read from the table, without a hole.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use entity::change;
-use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, DbBackend, DbErr, EntityTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
-};
+use sea_orm::{DatabaseConnection, DbBackend, DbErr};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{Cursor, page, relay};
+use super::interest::{Interests, Registered, Wanted};
+use super::{Cursor, Log, relay};
 
 /// Entries kept in memory for followers that keep up; the others read the table.
 const RING: usize = 4096;
@@ -35,11 +34,13 @@ pub(super) fn ends_mutation(entry: &Arc<change::Model>) -> bool {
 pub struct Feed(Arc<Shared>);
 
 struct Shared {
-    database: DatabaseConnection,
+    log: Arc<dyn Log>,
     epoch: Uuid,
     ring: RwLock<VecDeque<Arc<change::Model>>>,
-    /// Number of the newest entry in the ring; followers wait for it to grow.
-    head: watch::Sender<i64>,
+    /// Number of the newest entry in the ring.
+    head: AtomicI64,
+    /// Who waits for which entries.
+    interests: Arc<Interests>,
     /// The newest number that somebody told of.
     bell: watch::Sender<i64>,
     /// The newest number that was committed here.
@@ -51,13 +52,14 @@ impl Feed {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn open(database: DatabaseConnection) -> Result<Self, DbErr> {
-        let head = page::head(&database).await?;
+    pub async fn open(log: Arc<dyn Log>) -> Result<Self, DbErr> {
+        let head = log.head().await?;
         Ok(Self(Arc::new(Shared {
-            database,
+            log,
             epoch: head.epoch,
             ring: RwLock::new(VecDeque::with_capacity(RING)),
-            head: watch::Sender::new(head.last_seq),
+            head: AtomicI64::new(head.last_seq),
+            interests: Arc::default(),
             bell: watch::Sender::new(head.last_seq),
             own: watch::Sender::new(head.last_seq),
         })))
@@ -65,7 +67,8 @@ impl Feed {
 
     /// Tells that entries up to `seq` were committed here.
     pub fn committed(&self, seq: i64) {
-        self.0.own.send_replace(seq);
+        // Of two commits the later one may be told of first.
+        self.0.own.send_if_modified(|known| seq > std::mem::replace(known, seq.max(*known)));
         self.ring(seq);
     }
 
@@ -115,6 +118,7 @@ impl Feed {
         loop {
             let poll = tokio::time::sleep(POLL);
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 _ = bell.changed() => {}
                 () = poll => {}
@@ -131,15 +135,17 @@ impl Feed {
     async fn catch_up(&self) -> Result<(), DbErr> {
         let mut read = Vec::new();
         loop {
-            let last = read.last().map_or(*self.0.head.borrow(), |entry: &Arc<change::Model>| entry.seq);
-            let entries = self.read_table(last, CHUNK).await?;
+            let last = read.last().map_or(self.head(), |entry: &Arc<change::Model>| entry.seq);
+            let entries = self.0.log.read(last, CHUNK).await?;
             let full = entries.len() == CHUNK;
+            if entries.first().is_some_and(|entry| entry.seq != last + 1) {
+                // Retention was faster than this process: what it began to read is forgotten as well.
+                read.clear();
+            }
             read.extend(entries);
             if let Some(end) = read.iter().rposition(ends_mutation) {
                 let rest = read.split_off(end + 1);
-                let newest = read[end].seq;
-                self.push(std::mem::replace(&mut read, rest));
-                self.0.head.send_replace(newest);
+                self.publish(&std::mem::replace(&mut read, rest));
             }
             if !full {
                 return Ok(());
@@ -147,11 +153,21 @@ impl Feed {
         }
     }
 
-    fn push(&self, entries: Vec<Arc<change::Model>>) {
+    /// Lends `entries`, which are next, to those who wait for one of them.
+    fn publish(&self, entries: &[Arc<change::Model>]) {
+        let (Some(oldest), Some(newest)) = (entries.first(), entries.last()) else { return };
         let mut ring = self.0.ring.write().unwrap_or_else(PoisonError::into_inner);
-        ring.extend(entries);
+        // The ring has no holes.
+        if ring.back().is_some_and(|last| last.seq + 1 != oldest.seq) {
+            ring.clear();
+        }
+        ring.extend(entries.iter().cloned());
         let surplus = ring.len().saturating_sub(RING);
         ring.drain(..surplus);
+        drop(ring);
+        // Interests rely on the head being behind what they are told of.
+        let before = self.0.head.swap(newest.seq, Ordering::SeqCst);
+        self.0.interests.tell(before, entries);
     }
 
     /// Entries behind `after`, in order and without a hole, `limit` at most: from memory when it has them,
@@ -159,7 +175,7 @@ impl Feed {
     pub(super) async fn read(&self, after: i64, limit: usize) -> Result<Vec<Arc<change::Model>>, DbErr> {
         match self.read_ring(after, limit) {
             Some(entries) => Ok(entries),
-            None => self.read_table(after, limit).await,
+            None => self.0.log.read(after, limit).await,
         }
     }
 
@@ -170,25 +186,15 @@ impl Feed {
         Some(ring.iter().skip(skip).take(limit).cloned().collect())
     }
 
-    async fn read_table(&self, after: i64, limit: usize) -> Result<Vec<Arc<change::Model>>, DbErr> {
-        let rows = change::Entity::find()
-            .filter(change::Column::Seq.gt(after))
-            .order_by_asc(change::Column::Seq)
-            .limit(limit as u64)
-            .all(&self.0.database)
-            .await?;
-        Ok(rows.into_iter().map(Arc::new).collect())
-    }
-
-    /// Tells when the head moves on.
-    pub(super) fn watch(&self) -> watch::Receiver<i64> {
-        self.0.head.subscribe()
+    /// A place among those who follow, for one who looked at all up to `seq`.
+    pub(super) fn interest(&self, wants: Wanted, seq: i64) -> Registered {
+        self.0.interests.add(wants, seq)
     }
 
     /// Number of the newest entry that followers can see.
     #[must_use]
     pub fn head(&self) -> i64 {
-        *self.0.head.borrow()
+        self.0.head.load(Ordering::SeqCst)
     }
 
     /// Made with the database.
@@ -208,7 +214,7 @@ impl Feed {
     /// # Errors
     /// What the database says.
     pub async fn bounds(&self) -> Result<(i64, i64), DbErr> {
-        let head = page::head(&self.0.database).await?;
+        let head = self.0.log.head().await?;
         Ok((head.floor_seq, head.last_seq))
     }
 }

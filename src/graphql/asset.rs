@@ -376,10 +376,18 @@ impl AssetSubscription {
         #[graphql(desc = "Its path, e.g. images/hero.")] path: String,
     ) -> Result<impl Stream<Item = Result<Option<Asset>>>> {
         let path = TreePath::parse_named(&path, "path")?;
-        let watch = Watch::new(ctx.app(), ctx.actor(), path).await?;
-        Ok(futures_util::stream::unfold(watch, |mut watch| async {
-            let asset = watch.asset().await.map(|asset| asset.map(Asset::from));
-            Some((asset.map_err(Into::into), watch))
+        let progress = ctx.progress();
+        let watch = Watch::asset(ctx.app(), ctx.actor(), path, progress.leg()).await?;
+        progress.begin(watch.start());
+        Ok(futures_util::stream::unfold((watch, progress), |(mut watch, progress)| async {
+            let asset = match watch.next().await {
+                Ok(cause) => {
+                    progress.reach(cause?.into());
+                    watch.asset_now().await
+                }
+                Err(error) => Err(error),
+            };
+            Some((asset.map(|asset| asset.map(Asset::from)).map_err(Into::into), (watch, progress)))
         }))
     }
 }

@@ -9,8 +9,10 @@ use futures_util::Stream;
 use super::asset::{Asset, AssetRef};
 use super::connection::PageInfo;
 use super::context::{ContextExt as _, Result};
+use super::fanout::Place;
 use super::folder::{Folder, FolderRef};
 use super::list::List;
+use super::plain::Nodes;
 use super::scalar::{ByteCount, DateTime};
 use super::version::Version;
 use super::viewer::Actor;
@@ -31,7 +33,7 @@ pub struct Change(pub Arc<change::Model>);
 impl Change {
     /// Opaque id, the same for ever.
     pub async fn id(&self) -> ID {
-        format!("{}_{}", Self::ID_PREFIX, self.0.seq).into()
+        self.own_id().into()
     }
 
     /// Resume after this entry with it.
@@ -124,6 +126,16 @@ impl Change {
     /// What the ids of entries begin with.
     pub const ID_PREFIX: &str = "change";
 
+    /// Its opaque id.
+    pub fn own_id(&self) -> String {
+        format!("{}_{}", Self::ID_PREFIX, self.0.seq)
+    }
+
+    /// Entries of a page.
+    fn nodes(rows: Vec<change::Model>) -> Nodes<Self> {
+        Nodes(rows.into_iter().map(|row| Self(Arc::new(row))).collect())
+    }
+
     /// The entries that an operation wrote.
     pub fn list(rows: Vec<change::Model>) -> List<Self> {
         rows.into_iter().map(|row| Self(Arc::new(row))).collect()
@@ -168,7 +180,7 @@ pub enum ChangeType {
 
 /// A page of the changelog, oldest first.
 pub struct ChangeConnection {
-    entries: List<Change>,
+    entries: Nodes<Change>,
     next_cursor: String,
     has_next_page: bool,
     has_previous_page: bool,
@@ -185,7 +197,7 @@ impl ChangeConnection {
     }
 
     /// The entries.
-    async fn nodes(&self) -> &List<Change> {
+    async fn nodes(&self) -> &Nodes<Change> {
         &self.entries
     }
 
@@ -253,7 +265,7 @@ impl ChangeFilter {
 #[derive(SimpleObject)]
 pub struct ChangeBatch {
     /// The entries.
-    changes: List<Change>,
+    changes: Nodes<Change>,
     /// Resume after this batch with it.
     cursor: String,
 }
@@ -282,7 +294,7 @@ pub async fn changes(
         last => last.map_or(head, |last| last.seq.max(head)),
     };
     Ok(ChangeConnection {
-        entries: Change::list(rows),
+        entries: Change::nodes(rows),
         next_cursor: app.feed().encode(next.max(after)),
         has_next_page,
         has_previous_page: after > floor,
@@ -308,7 +320,7 @@ impl ChangeQuery {
         let filter = filter.unwrap_or_default().parse()?;
         let page = log::page(ctx.app(), ctx.actor(), after.as_deref(), &filter, limit).await?;
         Ok(ChangeConnection {
-            entries: Change::list(page.entries),
+            entries: Change::nodes(page.entries),
             next_cursor: page.next_cursor,
             has_next_page: page.has_next_page,
             has_previous_page: page.has_previous_page,
@@ -337,13 +349,20 @@ impl ChangeSubscription {
         #[graphql(desc = "Only what matches.")] filter: Option<ChangeFilter>,
     ) -> Result<impl Stream<Item = Result<ChangeBatch>>> {
         let filter = filter.unwrap_or_default().parse()?;
-        let following = log::follow(ctx.app(), ctx.actor(), after.as_deref(), filter).await?;
-        Ok(futures_util::stream::unfold(following, |mut following| async {
-            let batch = following.next().await.map(|batch| ChangeBatch {
-                cursor: following.cursor(&batch),
-                changes: batch.entries.into_iter().map(Change).collect(),
+        let wants = Box::new(move |entry: &change::Model| filter.matches(entry));
+        let progress = ctx.progress();
+        let following = log::follow(ctx.app(), ctx.actor(), after.as_deref(), wants, progress.leg()).await?;
+        progress.begin(following.start());
+        Ok(futures_util::stream::unfold((following, progress), |(mut following, progress)| async {
+            let batch = following.next().await.transpose()?.map(|batch| {
+                let first = batch.entries.first().map(|entry| entry.seq);
+                progress.reach(Place { after: batch.after, first, seq: batch.seq, as_of: None });
+                ChangeBatch {
+                    cursor: following.cursor(&batch),
+                    changes: Nodes(batch.entries.into_iter().map(Change).collect()),
+                }
             });
-            Some((batch.map_err(Into::into), following))
+            Some((batch.map_err(Into::into), (following, progress)))
         }))
     }
 }

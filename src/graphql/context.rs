@@ -2,9 +2,11 @@
 
 use async_graphql::Context;
 
+use super::fanout::Progress;
 use super::loaders::Loaders;
 use crate::app::App;
 use crate::domain::actor::Actor;
+use crate::domain::change::Leg;
 use crate::domain::version::TextBudget;
 
 /// Result of a resolver. A domain error keeps its code on the way: see `error.rs`.
@@ -18,6 +20,8 @@ pub trait ContextExt {
     fn actor(&self) -> &Actor;
     /// Loads rows for many fields by one statement.
     fn loaders(&self) -> &Loaders;
+    /// Which part of its way a subscription goes, and how far it came.
+    fn progress(&self) -> Progress;
     /// Bytes of text that this request may still be answered with.
     fn texts(&self) -> &TextBudget;
 }
@@ -33,6 +37,10 @@ impl ContextExt for Context<'_> {
 
     fn loaders(&self) -> &Loaders {
         self.data_unchecked()
+    }
+
+    fn progress(&self) -> Progress {
+        self.data_opt::<Progress>().cloned().unwrap_or_else(|| Progress::new(Leg::default()))
     }
 
     fn texts(&self) -> &TextBudget {

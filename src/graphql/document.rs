@@ -4,9 +4,10 @@
 //! during execution. So apollo-compiler validates documents and coerces variables, and async-graphql executes
 //! what passed. Valid documents are kept, so a repeated one costs a look-up.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
-use apollo_compiler::executable::OperationType;
+use apollo_compiler::executable::{Operation as ValidOperation, OperationType, Selection as Selected};
 use apollo_compiler::parser::Parser;
 use apollo_compiler::response::JsonMap;
 use apollo_compiler::schema::ExtendedType;
@@ -45,7 +46,19 @@ pub enum OperationKind {
 pub struct Operation {
     /// What it does.
     pub kind: OperationKind,
-    pub(super) request: async_graphql::Request,
+    /// What those have in common who are to be told the same; none when nobody else can be.
+    pub(super) shared: Option<Arc<str>>,
+    document: ExecutableDocument,
+    variables: Variables,
+}
+
+impl Operation {
+    /// A request that executes it.
+    pub(super) fn request(&self) -> async_graphql::Request {
+        let mut request = async_graphql::Request::new(String::new()).variables(self.variables.clone());
+        request.set_parsed_query(self.document.clone());
+        request
+    }
 }
 
 /// Errors of a request that does not begin to execute, as JSON.
@@ -78,7 +91,21 @@ pub struct Documents {
 struct Document {
     valid: Valid<ValidDocument>,
     executable: ExecutableDocument,
+    /// Of the operation that was asked for first, which mostly is the only one.
+    common: OnceLock<(Option<apollo_compiler::Name>, Option<Common>)>,
 }
+
+/// What is the same for all who subscribe to an operation, wherever they begin.
+#[derive(Clone)]
+struct Common {
+    /// The document, without where the operation begins.
+    text: Arc<str>,
+    /// The variable that says where it begins and nothing else.
+    start: Option<apollo_compiler::Name>,
+}
+
+/// Subscriptions that tell the same to all who have the same rights.
+const SHARED: [&str; 3] = ["changes", "asset", "folder"];
 
 impl Documents {
     /// For documents against this SDL.
@@ -113,9 +140,9 @@ impl Documents {
             kind,
             &variables,
         );
-        let mut request = async_graphql::Request::new(String::new()).variables(variables);
-        request.set_parsed_query(executable);
-        Ok(Operation { kind, request })
+        let shared =
+            if kind == OperationKind::Subscription { document.shared(operation, &variables) } else { None };
+        Ok(Operation { kind, shared, document: executable, variables })
     }
 
     fn document(&self, text: &str) -> Result<Arc<Document>, Refusal> {
@@ -151,7 +178,7 @@ impl Documents {
         let executable = async_graphql::parser::parse_query(text)
             .or_else(|_| async_graphql::parser::parse_query(valid.to_string()))
             .map_err(|error| Refusal::new(error.to_string(), "GRAPHQL_PARSE_FAILED"))?;
-        Ok(Document { valid, executable })
+        Ok(Document { valid, executable, common: OnceLock::new() })
     }
 
     fn coerce(
@@ -189,6 +216,47 @@ fn refuse_variable(message: &str) -> Refusal {
 }
 
 impl Document {
+    /// Tells subscribers apart: equal for those who are told the same, but for where they begin.
+    fn shared(&self, operation: &ValidOperation, variables: &Variables) -> Option<Arc<str>> {
+        let (name, common) = self.common.get_or_init(|| (operation.name.clone(), self.common(operation)));
+        let common = if *name == operation.name { common.clone() } else { self.common(operation) }?;
+        let same = |name: &Name| common.start.as_ref().is_none_or(|start| start.as_str() != name.as_str());
+        let variables: BTreeMap<_, _> = variables.iter().filter(|(name, _)| same(name)).collect();
+        let variables = serde_json::to_string(&variables).ok()?;
+        let name = operation.name.as_ref().map_or("", |name| name.as_str());
+        Some(format!("{name}\n{variables}\n{}", common.text).into())
+    }
+
+    fn common(&self, operation: &ValidOperation) -> Option<Common> {
+        let roots = || operation.root_fields(&self.valid);
+        if roots().next().is_none() || roots().any(|field| !SHARED.contains(&field.name.as_str())) {
+            return None;
+        }
+        let mut document = ValidDocument::clone(&self.valid);
+        let mut common = document.operations.get(operation.name.as_deref()).ok()?.clone();
+        let mut start = None;
+        for selection in &mut common.make_mut().selection_set.selections {
+            let Selected::Field(field) = selection else { continue };
+            field.make_mut().arguments.retain(|argument| {
+                if argument.name != "after" {
+                    return true;
+                }
+                start = argument.value.as_variable().cloned();
+                false
+            });
+        }
+        document.operations.insert(common.clone());
+        let mut text = document.serialize().no_indent().to_string();
+        // What is left of it is its definition.
+        let start = start.filter(|name| mentions(&text, name) == 1);
+        if let Some(start) = &start {
+            common.make_mut().variables.retain(|variable| variable.name != *start);
+            document.operations.insert(common);
+            text = document.serialize().no_indent().to_string();
+        }
+        Some(Common { text: text.into(), start })
+    }
+
     /// The one operation to execute, with the fragments. The root of a mutation or subscription is flattened:
     /// a field that is selected twice has to run once, and a subscription's field may stand in a fragment.
     fn executable_for(
@@ -214,6 +282,13 @@ impl Document {
         }
         ExecutableDocument { operations: DocumentOperations::Single(operation), fragments }
     }
+}
+
+/// How often a variable stands in a text.
+fn mentions(text: &str, variable: &str) -> usize {
+    let is_name = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    let after_dollar = text.split('$').skip(1);
+    after_dollar.filter(|rest| rest.split(|c| !is_name(c)).next() == Some(variable)).count()
 }
 
 /// The fields of a selection set, fragments spread and equal response keys merged

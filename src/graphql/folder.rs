@@ -331,10 +331,18 @@ impl FolderSubscription {
         #[graphql(desc = "Its path; empty for the root.")] path: String,
     ) -> Result<impl Stream<Item = Result<Option<Folder>>>> {
         let path = TreePath::parse(&path, "path")?;
-        let watch = Watch::new(ctx.app(), ctx.actor(), path).await?;
-        Ok(futures_util::stream::unfold(watch, |mut watch| async {
-            let folder = watch.folder().await.map(|folder| folder.map(Folder::from));
-            Some((folder.map_err(Into::into), watch))
+        let progress = ctx.progress();
+        let watch = Watch::folder(ctx.app(), ctx.actor(), path, progress.leg()).await?;
+        progress.begin(watch.start());
+        Ok(futures_util::stream::unfold((watch, progress), |(mut watch, progress)| async {
+            let folder = match watch.next().await {
+                Ok(cause) => {
+                    progress.reach(cause?.into());
+                    watch.folder_now().await
+                }
+                Err(error) => Err(error),
+            };
+            Some((folder.map(|folder| folder.map(Folder::from)).map_err(Into::into), (watch, progress)))
         }))
     }
 }

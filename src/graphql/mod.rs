@@ -10,6 +10,7 @@ mod connection;
 mod context;
 mod document;
 mod error;
+mod fanout;
 mod folder;
 mod guard;
 mod list;
@@ -27,20 +28,23 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use async_graphql::{MergedObject, MergedSubscription, Response, SDLExportOptions, ValidationMode};
+use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::domain::actor::Actor;
+use crate::domain::change::Leg;
 use crate::domain::error::Error;
 use crate::domain::version::TextBudget;
 use batch::{Batches, Driven};
 use document::Documents;
+use fanout::{Events, Execute, Groups, Member, Progress};
 use loaders::{Loader, Loaders};
 
 pub use document::{Operation, OperationKind, Refusal};
 pub use error::error_json;
+pub use fanout::Payload;
 
 /// Longest time that one query or mutation may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -102,6 +106,7 @@ pub struct Graphql {
     app: App,
     schema: Schema,
     documents: Documents,
+    groups: Groups,
 }
 
 impl Graphql {
@@ -111,6 +116,7 @@ impl Graphql {
         Self {
             schema: builder().data(app.clone()).finish(),
             documents: Documents::new(&sdl()),
+            groups: Groups::default(),
             app: app.clone(),
         }
     }
@@ -125,10 +131,10 @@ impl Graphql {
 
     /// Executes a query or a mutation.
     pub async fn execute(&self, actor: &Actor, operation: Operation) -> Response {
-        let (request, batches) = self.request(actor, operation);
-        let execution = AssertUnwindSafe(self.schema.execute(request)).catch_unwind();
-        let execution = std::pin::pin!(stream::once(execution));
-        let response = match tokio::time::timeout(TIMEOUT, Driven::new(execution, batches).next()).await {
+        let (request, batches) = self.request(actor, &operation, TextBudget::default());
+        let execution = std::pin::pin!(stream::once(self.schema.execute(request)));
+        let mut driven = AssertUnwindSafe(Driven::new(execution, batches)).catch_unwind();
+        let response = match tokio::time::timeout(TIMEOUT, driven.next()).await {
             Ok(Some(Ok(response))) => response,
             Ok(_) => error::response(&Error::internal("a resolver panicked")),
             Err(_) => {
@@ -138,12 +144,38 @@ impl Graphql {
         error::finish(response)
     }
 
-    /// Executes a subscription: a response for each event.
+    /// Executes a subscription: an answer for each event. Those who subscribe to the same share its execution.
     #[must_use]
-    pub fn subscribe(&self, actor: &Actor, operation: Operation) -> BoxStream<'static, Response> {
-        let (request, batches) = self.request(actor, operation);
-        let events = AssertUnwindSafe(self.schema.execute_stream(request)).catch_unwind();
-        let responses = Driven::new(events, batches).map(|event| {
+    pub fn subscribe(&self, actor: &Actor, operation: Operation) -> BoxStream<'static, Payload> {
+        if let Some(shared) = operation.shared.clone() {
+            let member = Member::new(self.clone(), actor, operation, shared);
+            return stream::unfold(member, |mut member| async { Some((member.next().await?, member)) })
+                .boxed();
+        }
+        let events = self.events(actor, &operation, Leg::default());
+        stream::unfold(events, |mut events| async { Some((events.payload().await?, events)) }).boxed()
+    }
+
+    /// The request with what its resolvers need, and the batches that they will ask for.
+    fn request(
+        &self,
+        actor: &Actor,
+        operation: &Operation,
+        texts: TextBudget,
+    ) -> (async_graphql::Request, Batches) {
+        let batches = Batches::default();
+        let loaders = Loaders::new(Loader(self.app.clone()), batches.clone());
+        let request = operation.request().data(actor.clone()).data(loaders).data(texts);
+        (request, batches)
+    }
+}
+
+impl Execute for Graphql {
+    fn events(&self, actor: &Actor, operation: &Operation, leg: Leg) -> Events {
+        let (progress, texts) = (Progress::new(leg), TextBudget::default());
+        let (request, batches) = self.request(actor, operation, texts.clone());
+        let events = self.schema.execute_stream(request.data(progress.clone()));
+        let responses = AssertUnwindSafe(Driven::new(events, batches)).catch_unwind().map(|event| {
             event.unwrap_or_else(|_| error::response(&Error::internal("a subscription panicked")))
         });
         // After an error there is nothing more to come.
@@ -155,21 +187,20 @@ impl Graphql {
             let over = !response.errors.is_empty();
             Some((response, (responses, over)))
         });
-        until_error.boxed()
+        Events::new(until_error.boxed(), progress, texts)
     }
 
-    /// The request with what its resolvers need, and the batches that they will ask for.
-    fn request(&self, actor: &Actor, operation: Operation) -> (async_graphql::Request, Batches) {
-        let batches = Batches::default();
-        let loaders = Loaders::new(Loader(self.app.clone()), batches.clone());
-        let request = operation.request.data(actor.clone()).data(loaders).data(TextBudget::default());
-        (request, batches)
+    fn head(&self) -> i64 {
+        self.app.feed().head()
+    }
+
+    fn groups(&self) -> &Groups {
+        &self.groups
     }
 }
 
 /// Whether a response has errors and nothing else.
-#[must_use]
-pub fn is_failure(response: &Response) -> bool {
+fn is_failure(response: &Response) -> bool {
     !response.errors.is_empty() && response.data == async_graphql::Value::Null
 }
 

@@ -15,12 +15,14 @@ use async_graphql::{
 };
 
 use super::asset::Asset;
+use super::change::{Change, ChangeType};
 use super::folder::Folder;
 use super::list::List;
 use super::scalar::{ByteCount, DateTime, Json, Url, rfc3339};
 use super::version::Version;
 use crate::app::App;
 use crate::domain::asset::{self as assets, Along};
+use crate::domain::path::{name_of, parent_of};
 use crate::domain::version as versions;
 
 /// The nodes of a page.
@@ -159,6 +161,7 @@ impl Plain for super::viewer::Actor {
         match field.name.node.as_str() {
             "id" => leaf(|actor: &Self| text(&actor.id)),
             "name" => leaf(|actor: &Self| optional_text(actor.name.as_ref())),
+            "kind" => leaf(|actor: &Self| Value::from(actor.kind)),
             _ => None,
         }
     }
@@ -285,6 +288,33 @@ const fn state(state: entity::version::State) -> &'static str {
         entity::version::State::Draft => "DRAFT",
         entity::version::State::Published => "PUBLISHED",
         entity::version::State::Archived => "ARCHIVED",
+    }
+}
+
+impl Plain for Change {
+    fn type_name() -> Cow<'static, str> {
+        <Self as OutputType>::type_name()
+    }
+
+    fn write(field: &Field, fragments: &Fragments) -> Option<Write<Self>> {
+        match field.name.node.as_str() {
+            "id" => leaf(|change: &Self| Value::String(change.own_id())),
+            "cursor" => Some(Box::new(|change, app| Some(Value::String(app.feed().encode(change.0.seq))))),
+            "type" => leaf(|change: &Self| Value::from(ChangeType::from(change.0.kind))),
+            "at" => leaf(|change: &Self| time(change.0.at)),
+            "actor" => actor(field, fragments, |change: &Self| Some(&change.0.actor)),
+            "path" => leaf(|change: &Self| text(&change.0.path)),
+            "oldPath" => leaf(|change: &Self| optional_text(change.0.old_path.as_ref())),
+            "folderPath" => leaf(|change: &Self| text(parent_of(&change.0.path))),
+            "name" => leaf(|change: &Self| text(name_of(&change.0.path))),
+            "versionNumber" => leaf(|change: &Self| change.0.version_number.map_or(Value::Null, Into::into)),
+            "contentType" => leaf(|change: &Self| optional_text(change.0.content_type.as_ref())),
+            "size" => leaf(|change: &Self| {
+                change.0.size_bytes.map_or(Value::Null, |size| ByteCount(size).to_value())
+            }),
+            "sha256" => leaf(|change: &Self| optional_text(change.0.sha256.as_ref())),
+            _ => None,
+        }
     }
 }
 

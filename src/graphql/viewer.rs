@@ -14,7 +14,7 @@ pub struct Actor {
     /// What people call it.
     pub name: Option<String>,
     /// What kind of actor it is.
-    kind: ActorKind,
+    pub kind: ActorKind,
 }
 
 /// What kind of actor did something.

@@ -13,8 +13,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 
 use super::stream::{self, Framing};
-use super::{MAX_GRAPHQL_BODY, Server, params, socket, ui};
-use crate::graphql::{OperationKind, Params, error_json};
+use super::{MAX_GRAPHQL_BODY, RETRY_AFTER, Server, TOO_MANY, params, socket, ui};
+use crate::graphql::{OperationKind, Params, Payload, error_json};
 
 /// Media types of an answer. They differ in what a request that cannot be executed is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,13 +138,19 @@ async fn run(
         return response;
     }
     if let Some(framing) = framing {
+        let Some(place) = server.take_connection() else {
+            let errors = json!({ "errors": [error_json(TOO_MANY, "RATE_LIMITED")] });
+            let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, media_type, &errors);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            return response;
+        };
         let stopping = server.app().stopping().clone();
         if operation.kind == OperationKind::Subscription {
-            return stream::respond(framing, server.graphql().subscribe(&actor, operation), stopping);
+            return stream::respond(framing, server.graphql().subscribe(&actor, operation), stopping, place);
         }
         let graphql = server.graphql().clone();
-        let once = async move { graphql.execute(&actor, operation).await };
-        return stream::respond(framing, once.into_stream().boxed(), stopping);
+        let once = async move { Payload::new(&graphql.execute(&actor, operation).await) };
+        return stream::respond(framing, once.into_stream().boxed(), stopping, place);
     }
     let response = server.graphql().execute(&actor, operation).await;
     with_headers(GraphQLResponse::from(response).into_response(), media_type)

@@ -21,6 +21,7 @@ use axum::http::{HeaderValue, Method, Request, header};
 use axum::middleware;
 use axum::response::Redirect;
 use axum::routing::{any, get, put};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 use tower_http::trace::TraceLayer;
@@ -31,6 +32,9 @@ pub use auth::Auth;
 
 /// Longest body of a GraphQL request, in bytes.
 const MAX_GRAPHQL_BODY: usize = 1024 * 1024;
+/// What subscribers are told when `max_connections` are there, and after how many seconds to come again.
+const TOO_MANY: &str = "the server has as many subscribers as it may: try again later";
+const RETRY_AFTER: &str = "5";
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +44,10 @@ struct Inner {
     app: App,
     graphql: Graphql,
     auth: Auth,
+    /// Connections that subscriptions may have.
+    connections: Arc<Semaphore>,
+    /// Operations that may run on all sockets.
+    operations: Arc<Semaphore>,
 }
 
 impl Server {
@@ -47,7 +55,9 @@ impl Server {
     #[must_use]
     pub fn new(app: App, auth: Auth) -> Self {
         let graphql = Graphql::new(&app);
-        Self(Arc::new(Inner { app, graphql, auth }))
+        let connections = Arc::new(Semaphore::new(app.config().max_connections));
+        let operations = Arc::new(Semaphore::new(app.config().max_operations));
+        Self(Arc::new(Inner { app, graphql, auth, connections, operations }))
     }
 
     /// The library.
@@ -62,6 +72,16 @@ impl Server {
 
     fn auth(&self) -> &Auth {
         &self.0.auth
+    }
+
+    /// One of the connections that subscriptions may have, while there is one left.
+    fn take_connection(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.connections).try_acquire_owned().ok()
+    }
+
+    /// One of the operations that may run on all sockets, while there is one left.
+    fn take_operation(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.operations).try_acquire_owned().ok()
     }
 }
 

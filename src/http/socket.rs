@@ -2,24 +2,32 @@
 //! (<https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md>) and the older `graphql-ws`
 //! (<https://github.com/apollographql/subscriptions-transport-ws/blob/master/PROTOCOL.md>), which Playground speaks.
 //!
-//! One task has the socket; each operation runs in a task of its own and hands its frames over a short queue,
-//! so that a slow operation holds up no other, and a client that does not read holds up only itself.
+//! One task has the socket and all that runs on it. While a client does not take what was sent, nothing more is asked of
+//! its operations: nothing waits for it in memory but what it is being sent, and it holds up only itself.
+
+mod allowance;
+mod operate;
 
 use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt as _;
+use futures_util::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
+use futures_util::{FutureExt as _, SinkExt, StreamExt as _};
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::{Server, params};
+use super::{RETRY_AFTER, Server, TOO_MANY, params};
 use crate::domain::actor::Actor;
-use crate::graphql::{self, Graphql, OperationKind, Params, error_json};
+use crate::graphql::error_json;
+use allowance::{Allowance, MAX_MESSAGES, MESSAGES_IN};
+use operate::{Event, operate};
 
 const MODERN: &str = "graphql-transport-ws";
 const LEGACY: &str = "graphql-ws";
@@ -28,12 +36,18 @@ const LEGACY: &str = "graphql-ws";
 const INIT_WAIT: Duration = Duration::from_secs(5);
 /// How often an idle client is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How long a client may stay silent, or not take what is sent.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client may stay silent, or not take what is sent. One that sleeps for a minute is not gone.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// How long it may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Operations that run on a connection at the same time.
 const MAX_OPERATIONS: usize = 1000;
-/// Frames of all operations of a connection that wait to be sent.
-const QUEUE: usize = 64;
+/// Bytes of the messages that began what runs on a connection; the server keeps them.
+const MAX_REQUESTS: usize = 8 * 1024 * 1024;
+/// Requests that are as short as this are not counted.
+const SHORT_REQUEST: usize = MAX_REQUESTS / MAX_OPERATIONS;
+/// Bytes of frames that are sent together, about.
+const AT_ONCE: usize = 16 * 1024;
 /// Longest message of a client, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
 /// Longest reason in a close frame (RFC 6455, section 5.5).
@@ -66,7 +80,14 @@ pub fn accept(server: Server, upgrade: WebSocketUpgrade, headers: &HeaderMap) ->
     // A browser cannot set headers here, others can: what connection_init says goes before them.
     let authorization =
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
-    upgrade.on_upgrade(move |socket| Connection::new(server, socket, protocol, authorization).run())
+    let Some(place) = server.take_connection() else {
+        let again = [(header::RETRY_AFTER, RETRY_AFTER)];
+        return (StatusCode::SERVICE_UNAVAILABLE, again, format!("{TOO_MANY}\n")).into_response();
+    };
+    let app = server.app().clone();
+    let serving = move |socket| Connection::new(server, socket, protocol, authorization, place).run();
+    // The library waits for it, so that clients are told when the server stops.
+    upgrade.on_upgrade(move |socket| app.track(serving(socket)))
 }
 
 /// Why the server closes a connection.
@@ -85,19 +106,22 @@ impl Close {
 /// How a step of a connection ends.
 type Step = Result<(), Close>;
 
-/// What an operation hands to its connection.
-enum Event {
-    Next(String),
-    Errors(String),
-    Complete,
-}
-
 /// An event of the `run`th operation of a connection. An id may be used again; then what is left of its
 /// earlier use is told apart by that.
 struct Frame {
-    id: String,
+    id: Arc<str>,
     run: u64,
     event: Event,
+}
+
+/// An operation that runs.
+struct Running {
+    run: u64,
+    /// Length of the message that began it.
+    bytes: usize,
+    abort: AbortHandle,
+    /// One of the operations that the process may run.
+    _place: OwnedSemaphorePermit,
 }
 
 struct Connection {
@@ -106,17 +130,23 @@ struct Connection {
     protocol: Protocol,
     authorization: Option<String>,
     actor: Option<Actor>,
-    operations: HashMap<String, (u64, AbortHandle)>,
+    operations: HashMap<Arc<str>, Running>,
     runs: u64,
-    tasks: JoinSet<()>,
-    frames: mpsc::Sender<Frame>,
-    outbox: mpsc::Receiver<Frame>,
+    frames: SelectAll<Abortable<BoxStream<'static, Frame>>>,
+    allowance: Allowance,
     heard: Instant,
+    /// One of the connections that the process may have.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(server: Server, socket: WebSocket, protocol: Protocol, authorization: Option<String>) -> Self {
-        let (frames, outbox) = mpsc::channel(QUEUE);
+    fn new(
+        server: Server,
+        socket: WebSocket,
+        protocol: Protocol,
+        authorization: Option<String>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
             server,
             socket,
@@ -125,34 +155,38 @@ impl Connection {
             actor: None,
             operations: HashMap::new(),
             runs: 0,
-            tasks: JoinSet::new(),
-            frames,
-            outbox,
+            frames: SelectAll::new(),
+            allowance: Allowance::new(),
             heard: Instant::now(),
+            _place: place,
         }
     }
 
     async fn run(mut self) {
         let Close { code, reason } = self.serve().await.err().unwrap_or_else(|| Close::new(1000, ""));
+        // What runs ends here; a mutation that is being committed is not undone by that.
+        self.frames.clear();
         let frame = CloseFrame { code, reason: Utf8Bytes::from(truncate(&reason, MAX_REASON).to_owned()) };
         // Answers the client's close frame, if it sent one; else lets it answer ours before the connection goes.
-        let _ = timeout(PATIENCE, self.socket.send(Message::Close(Some(frame)))).await;
-        let _ =
-            timeout(Duration::from_secs(1), async { while let Some(Ok(_)) = self.socket.recv().await {} })
-                .await;
-        self.tasks.shutdown().await;
+        let _ = timeout(FAREWELL, async {
+            // Where the client said it first, this fails, and receiving sends the answer to it.
+            let _ = self.socket.send(Message::Close(Some(frame))).await;
+            while let Some(Ok(_)) = self.socket.recv().await {}
+        })
+        .await;
     }
 
     /// Serves until the client leaves (`Ok`) or has to be sent away.
     async fn serve(&mut self) -> Step {
         let stopping = self.server.app().stopping().clone();
-        let init_deadline = Instant::now() + INIT_WAIT;
+        let mut stopped = pin!(stopping.cancelled());
+        let mut init_deadline = pin!(sleep(INIT_WAIT));
         let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stopping.cancelled() => return Err(Close::new(1001, "the server is going away; resume by cursor")),
-                () = sleep_until(init_deadline), if self.actor.is_none() => {
+                () = &mut stopped => return Err(going_away()),
+                () = &mut init_deadline, if self.actor.is_none() => {
                     return Err(Close::new(4408, "Connection initialisation timeout"));
                 }
                 message = self.socket.recv() => match message {
@@ -168,23 +202,26 @@ impl Connection {
                     }
                     None => return Ok(()),
                 },
-                Some(frame) = self.outbox.recv() => self.deliver(frame).await?,
+                Some(frame) = self.frames.next() => self.deliver(frame).await?,
                 _ = pings.tick() => {
                     if self.heard.elapsed() > PATIENCE {
                         return Err(Close::new(1001, "nothing was heard for too long"));
                     }
-                    self.send(Message::Ping(bytes::Bytes::new())).await?;
+                    self.feed(Message::Ping(bytes::Bytes::new())).await?;
                     if self.protocol == Protocol::Legacy && self.actor.is_some() {
-                        self.send_json(&json!({ "type": "ka" })).await?;
+                        self.feed_json(&json!({ "type": "ka" })).await?;
                     }
                 }
-                Some(_) = self.tasks.join_next() => {}
             }
+            self.flush().await?;
         }
     }
 
     /// Takes a message; false when it was the last.
     async fn receive(&mut self, message: Message) -> Result<bool, Close> {
+        if !self.allowance.take() {
+            return Err(Close::new(4429, format!("more than {MAX_MESSAGES} messages in {MESSAGES_IN:?}")));
+        }
         let text = match message {
             Message::Text(text) => text,
             Message::Binary(_) => return Err(Close::new(4400, "messages have to be text")),
@@ -199,9 +236,11 @@ impl Connection {
         };
         match (self.protocol, kind) {
             (_, "connection_init") => self.init(&message).await?,
-            (Protocol::Modern, "ping") => self.send_json(&json!({ "type": "pong" })).await?,
+            (Protocol::Modern, "ping") => self.feed_json(&json!({ "type": "pong" })).await?,
             (Protocol::Modern, "pong") => {}
-            (Protocol::Modern, "subscribe") | (Protocol::Legacy, "start") => self.subscribe(&message)?,
+            (Protocol::Modern, "subscribe") | (Protocol::Legacy, "start") => {
+                self.subscribe(&message, text.len()).await?;
+            }
             (Protocol::Modern, "complete") | (Protocol::Legacy, "stop") => self.complete(&message).await?,
             (Protocol::Legacy, "connection_terminate") => return Ok(false),
             _ => {
@@ -227,147 +266,159 @@ impl Connection {
             Err(error) => {
                 if self.protocol == Protocol::Legacy {
                     let payload = error_json(&error.to_string(), error.code());
-                    self.send_json(&json!({ "type": "connection_error", "payload": payload })).await?;
+                    self.feed_json(&json!({ "type": "connection_error", "payload": payload })).await?;
                 }
                 return Err(Close::new(4403, format!("Forbidden: {error}")));
             }
         }
-        self.send_json(&json!({ "type": "connection_ack" })).await?;
+        self.feed_json(&json!({ "type": "connection_ack" })).await?;
         if self.protocol == Protocol::Legacy {
-            self.send_json(&json!({ "type": "ka" })).await?;
+            self.feed_json(&json!({ "type": "ka" })).await?;
         }
         Ok(())
     }
 
-    fn subscribe(&mut self, message: &Map<String, Value>) -> Step {
+    async fn subscribe(&mut self, message: &Map<String, Value>, bytes: usize) -> Step {
         let Some(actor) = self.actor.clone() else {
             return Err(Close::new(4401, "Unauthorized"));
         };
-        let id = operation_id(message)?;
+        let id: Arc<str> = operation_id(message)?.into();
         let Some(Value::Object(payload)) = message.get("payload") else {
             return Err(Close::new(4400, "Invalid message: payload has to be an object"));
         };
         let params = params::from_json(payload)
             .map_err(|problem| Close::new(4400, format!("Invalid message: {problem}")))?;
-        if let Some((_, earlier)) = self.operations.get(&id) {
+        if let Some(earlier) = self.operations.get(&id) {
             if self.protocol == Protocol::Modern {
                 return Err(Close::new(4409, format!("Subscriber for {id} already exists")));
             }
             // The older protocol replaces what runs under the id.
-            earlier.abort();
+            earlier.abort.abort();
+            self.operations.remove(&id);
         }
-        self.runs += 1;
-        let frames = Frames { sender: self.frames.clone(), id: id.clone(), run: self.runs };
-        let task = if self.operations.len() >= MAX_OPERATIONS {
-            self.tasks.spawn(frames.refuse())
-        } else {
-            self.tasks.spawn(operate(self.server.graphql().clone(), actor, params, frames))
+        if self.operations.len() >= MAX_OPERATIONS {
+            let message = format!("a connection runs at most {MAX_OPERATIONS} operations at a time");
+            return self.refuse(&id, &message).await;
+        }
+        let requests: usize = self.operations.values().map(|running| running.bytes).sum();
+        if bytes > SHORT_REQUEST && requests + bytes > MAX_REQUESTS {
+            let message = format!("what runs on a connection was asked for in at most {MAX_REQUESTS} bytes");
+            return self.refuse(&id, &message).await;
+        }
+        let Some(place) = self.server.take_operation() else {
+            return self.refuse(&id, "the server runs as many operations as it may: try again later").await;
         };
-        self.operations.insert(id, (self.runs, task));
+        self.runs += 1;
+        let run = self.runs;
+        let (abort, registration) = AbortHandle::new_pair();
+        let events = operate(self.server.graphql(), actor, &params);
+        let of = Arc::clone(&id);
+        let frames = events.map(move |event| Frame { id: Arc::clone(&of), run, event });
+        self.frames.push(Abortable::new(frames.boxed(), registration));
+        self.operations.insert(id, Running { run, bytes, abort, _place: place });
         Ok(())
+    }
+
+    async fn refuse(&mut self, id: &str, message: &str) -> Step {
+        let errors = json!([error_json(message, "RATE_LIMITED")]);
+        self.feed_json(&json!({ "type": "error", "id": id, "payload": errors })).await
     }
 
     async fn complete(&mut self, message: &Map<String, Value>) -> Step {
         let id = operation_id(message)?;
-        if let Some((_, task)) = self.operations.remove(&id) {
-            task.abort();
+        if let Some(operation) = self.operations.remove(id.as_str()) {
+            operation.abort.abort();
             if self.protocol == Protocol::Legacy {
-                self.send_json(&json!({ "type": "complete", "id": id })).await?;
+                self.feed_json(&json!({ "type": "complete", "id": id })).await?;
             }
         }
         Ok(())
     }
 
+    /// Hands over a frame, and those that are there already, as far as they are few.
     async fn deliver(&mut self, frame: Frame) -> Step {
+        let mut fed = self.feed_frame(frame).await?;
+        while fed < AT_ONCE {
+            let Some(Some(frame)) = self.frames.next().now_or_never() else { break };
+            fed += self.feed_frame(frame).await?;
+        }
+        Ok(())
+    }
+
+    /// Answers with how many bytes it was.
+    async fn feed_frame(&mut self, frame: Frame) -> Result<usize, Close> {
         let Frame { id, run, event } = frame;
-        if self.operations.get(&id).is_none_or(|(current, _)| *current != run) {
-            return Ok(());
+        if self.operations.get(&id).is_none_or(|current| current.run != run) {
+            return Ok(0);
         }
         if !matches!(event, Event::Next(_)) {
             self.operations.remove(&id);
         }
-        let id = Value::String(id);
-        let text = match (self.protocol, event) {
-            (Protocol::Modern, Event::Next(payload)) => {
-                format!(r#"{{"type":"next","id":{id},"payload":{payload}}}"#)
-            }
-            (Protocol::Legacy, Event::Next(payload)) => {
-                format!(r#"{{"type":"data","id":{id},"payload":{payload}}}"#)
-            }
-            (_, Event::Errors(payload)) => format!(r#"{{"type":"error","id":{id},"payload":{payload}}}"#),
-            (_, Event::Complete) => format!(r#"{{"type":"complete","id":{id}}}"#),
+        let (kind, payload) = match (self.protocol, &event) {
+            (Protocol::Modern, Event::Next(payload)) => ("next", Some(payload)),
+            (Protocol::Legacy, Event::Next(payload)) => ("data", Some(payload)),
+            (_, Event::Errors(payload)) => ("error", Some(payload)),
+            (_, Event::Complete) => ("complete", None),
         };
-        self.send(Message::Text(text.into())).await
+        let id = serde_json::to_string(&*id).expect("a text is JSON");
+        let text = match payload {
+            Some(payload) => {
+                [r#"{"type":""#, kind, r#"","id":"#, &id, r#","payload":"#, payload, "}"].concat()
+            }
+            None => [r#"{"type":""#, kind, r#"","id":"#, &id, "}"].concat(),
+        };
+        let bytes = text.len();
+        self.feed(Message::Text(text.into())).await?;
+        Ok(bytes)
     }
 
-    async fn send_json(&mut self, message: &Value) -> Step {
-        self.send(Message::Text(message.to_string().into())).await
+    async fn feed_json(&mut self, message: &Value) -> Step {
+        self.feed(Message::Text(message.to_string().into())).await
     }
 
-    async fn send(&mut self, message: Message) -> Step {
-        match timeout(PATIENCE, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Close::new(1011, error.to_string())),
-            Err(_) => Err(Close::new(1008, "nothing was read for too long")),
+    async fn feed(&mut self, message: Message) -> Step {
+        let waited = patiently(self.server.app().stopping(), self.socket.feed(message)).await?;
+        self.note_reading(waited);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Step {
+        let sending = SinkExt::<Message>::flush(&mut self.socket);
+        let waited = patiently(self.server.app().stopping(), sending).await?;
+        self.note_reading(waited);
+        Ok(())
+    }
+
+    /// Who takes what it was sent is there, though nothing could be heard meanwhile.
+    fn note_reading(&mut self, waited: bool) {
+        if waited {
+            self.heard = Instant::now();
         }
     }
 }
 
-/// The way of an operation's events to its connection.
-struct Frames {
-    sender: mpsc::Sender<Frame>,
-    id: String,
-    run: u64,
+/// Waits until a client took what it was sent, as long as the server waits for it; answers whether it had to be waited
+/// for.
+async fn patiently(
+    stopping: &CancellationToken,
+    sending: impl Future<Output = Result<(), axum::Error>>,
+) -> Result<bool, Close> {
+    let mut sending = pin!(sending);
+    let broken = |error: axum::Error| Close::new(1011, error.to_string());
+    if let Some(sent) = (&mut sending).now_or_never() {
+        return sent.map(|()| false).map_err(broken);
+    }
+    tokio::select! {
+        () = stopping.cancelled() => Err(going_away()),
+        sent = timeout(PATIENCE, sending) => match sent {
+            Ok(sent) => sent.map(|()| true).map_err(broken),
+            Err(_) => Err(Close::new(1013, "nothing was read for too long; resume by cursor")),
+        },
+    }
 }
 
-impl Frames {
-    /// Waits while the queue is full; false when the connection is gone.
-    async fn send(&self, event: Event) -> bool {
-        self.sender.send(Frame { id: self.id.clone(), run: self.run, event }).await.is_ok()
-    }
-
-    async fn refuse(self) {
-        let message = format!("a connection runs at most {MAX_OPERATIONS} operations at a time");
-        self.send(Event::Errors(json!([error_json(&message, "RATE_LIMITED")]).to_string())).await;
-    }
-}
-
-async fn operate(executor: Graphql, actor: Actor, params: Params, frames: Frames) {
-    let operation = match executor.prepare(&params) {
-        Ok(operation) => operation,
-        Err(refusal) => {
-            frames.send(Event::Errors(Value::Array(refusal.0).to_string())).await;
-            return;
-        }
-    };
-    // A mutation in flight is not undone when its client leaves; this task only waits for it.
-    if operation.kind != OperationKind::Subscription {
-        let response = executor.execute(&actor, operation).await;
-        if frames.send(Event::Next(serialise(&response))).await {
-            frames.send(Event::Complete).await;
-        }
-        return;
-    }
-    let mut responses = executor.subscribe(&actor, operation);
-    let mut begun = false;
-    while let Some(response) = responses.next().await {
-        // An error before the first event: the subscription could not begin.
-        if !begun && graphql::is_failure(&response) {
-            let errors = serde_json::to_string(&response.errors).expect("errors are JSON");
-            frames.send(Event::Errors(errors)).await;
-            return;
-        }
-        begun = true;
-        if !frames.send(Event::Next(serialise(&response))).await {
-            return;
-        }
-    }
-    frames.send(Event::Complete).await;
-}
-
-/// The JSON of a response.
-pub fn serialise(response: &impl serde::Serialize) -> String {
-    serde_json::to_string(response).expect("a response is JSON")
+fn going_away() -> Close {
+    Close::new(1001, "the server is going away; resume by cursor")
 }
 
 fn operation_id(message: &Map<String, Value>) -> Result<String, Close> {

@@ -11,12 +11,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::socket::serialise;
-use crate::graphql::OperationKind;
+use crate::graphql::{OperationKind, Payload};
 
 /// Longest silence; proxies close what is silent for long.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -102,41 +101,35 @@ fn part(body: &str) -> String {
     format!("\r\nContent-Type: application/json\r\n\r\n{body}\r\n--graphql")
 }
 
-/// Where a stream of events stands.
+/// An answer on its way.
+struct Answer<P> {
+    state: State,
+    payloads: P,
+    stopping: CancellationToken,
+    /// One of the connections that the process may have.
+    _place: OwnedSemaphorePermit,
+}
+
+/// Where it stands.
 enum State {
     Begin,
     Open,
     Over,
 }
 
-/// Answers with each of `responses` as it comes. When the server stops, the answer ends without being completed, so
+/// Answers with each of `payloads` as it comes. When the server stops, the answer ends without being completed, so
 /// that the client comes again.
 pub fn respond(
     framing: Framing,
-    responses: impl Stream<Item = impl Serialize + Send> + Send + Unpin + 'static,
+    payloads: impl Stream<Item = Payload> + Send + Unpin + 'static,
     stopping: CancellationToken,
+    place: OwnedSemaphorePermit,
 ) -> Response {
-    let pieces = stream::unfold(
-        (State::Begin, responses, stopping),
-        move |(state, mut responses, stopping)| async move {
-            match state {
-                State::Begin => return Some((framing.begin(), (State::Open, responses, stopping))),
-                State::Over => return None,
-                State::Open => {}
-            }
-            let next = tokio::select! {
-                () = stopping.cancelled() => return None,
-                next = timeout(HEARTBEAT, responses.next()) => next,
-            };
-            Some(match next {
-                Err(_) => (framing.heartbeat(), (State::Open, responses, stopping)),
-                Ok(Some(response)) => {
-                    (framing.next(&serialise(&response)), (State::Open, responses, stopping))
-                }
-                Ok(None) => (framing.complete(), (State::Over, responses, stopping)),
-            })
-        },
-    );
+    let answer = Answer { state: State::Begin, payloads, stopping, _place: place };
+    let pieces = stream::unfold(answer, move |mut answer| async move {
+        let piece = answer.next(framing).await?;
+        Some((piece, answer))
+    });
     let mut response = Body::from_stream(pieces.map(Ok::<_, Infallible>)).into_response();
     let content_type = match framing {
         Framing::Events => "text/event-stream; charset=utf-8",
@@ -153,4 +146,29 @@ pub fn respond(
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+impl<P: Stream<Item = Payload> + Unpin> Answer<P> {
+    async fn next(&mut self, framing: Framing) -> Option<Bytes> {
+        match self.state {
+            State::Begin => {
+                self.state = State::Open;
+                return Some(framing.begin());
+            }
+            State::Over => return None,
+            State::Open => {}
+        }
+        let next = tokio::select! {
+            () = self.stopping.cancelled() => return None,
+            next = timeout(HEARTBEAT, self.payloads.next()) => next,
+        };
+        Some(match next {
+            Err(_) => framing.heartbeat(),
+            Ok(Some(payload)) => framing.next(&payload.json),
+            Ok(None) => {
+                self.state = State::Over;
+                framing.complete()
+            }
+        })
+    }
 }

@@ -1,12 +1,17 @@
 //! The changelog under concurrency, and subscribers that come and go.
 
+mod fanout;
+mod killed;
+mod silent;
+mod simulation;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use vellum::config::Flags;
-use vellum::domain::change;
+use vellum::domain::change::{self, Leg};
 
 use crate::support::{Socket, TestServer, text};
 
@@ -195,8 +200,8 @@ async fn what_one_mutation_wrote_is_never_split() {
 async fn an_entry_is_told_at_once_whatever_else_shares_its_commit() {
     let server = TestServer::start().await;
     let (app, actor) = (&server.app, vellum::domain::actor::Actor::dev());
-    let mut follow =
-        change::follow(app, &actor, None, vellum::feed::Filter::default()).await.expect("a follower");
+    let everything = Box::new(|_: &_| true);
+    let mut follow = change::follow(app, &actor, None, everything, Leg::default()).await.expect("a follower");
     for number in 0..20 {
         let path = vellum::domain::path::TreePath::parse(&format!("n{number}"), "path").expect("a path");
         let folder =
@@ -209,7 +214,7 @@ async fn an_entry_is_told_at_once_whatever_else_shares_its_commit() {
         assert!(again.expect("answered").changes.is_empty());
         let mut bell = app.feed().bell();
         assert!(*bell.borrow_and_update() >= seq, "the bell was rung for entry {seq}");
-        assert_eq!(follow.next().await.expect("a batch").seq, seq);
+        assert_eq!(follow.next().await.expect("a batch").expect("more").seq, seq);
     }
 }
 

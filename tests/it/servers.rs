@@ -1,9 +1,11 @@
 //! Several servers on one PostgreSQL database. On SQLite, which is one server's, there is nothing to test.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
 use reqwest::Method;
 use serde_json::{Value, json};
 use vellum::domain::gc;
@@ -90,6 +92,101 @@ async fn writers_on_two_servers_make_one_log_that_both_tell() {
     }
 }
 
+/// A number that nobody foresees.
+fn pick(range: std::ops::Range<usize>) -> usize {
+    range.new_tree(&mut TestRunner::default()).expect("a number").current()
+}
+
+/// Reads page by page, of any size and from any of the servers, until it saw `last` entries.
+async fn page_through(servers: [Arc<TestServer>; 2], start: Value, last: Arc<OnceLock<usize>>) -> Vec<Value> {
+    let query = "query($first: Int!, $after: String!) { changes(first: $first, after: $after) { nodes { cursor } nextCursor } }";
+    let (mut after, mut seen) = (start, Vec::new());
+    while last.get().is_none_or(|last| seen.len() < *last) {
+        let server = &servers[pick(0..2)];
+        let mut page =
+            server.gql(query, json!({ "first": pick(1..60), "after": after })).await["changes"].take();
+        seen.extend(page["nodes"].as_array().expect("nodes").iter().map(|node| node["cursor"].clone()));
+        after = page["nextCursor"].take();
+    }
+    seen
+}
+
+/// Follows, leaves at any moment, and resumes at any of the servers, until it saw `last` entries.
+async fn follow_around(
+    servers: [Arc<TestServer>; 2],
+    start: Value,
+    last: Arc<OnceLock<usize>>,
+) -> Vec<Value> {
+    let (mut after, mut seen) = (start, Vec::new());
+    let over = |seen: &[Value]| last.get().is_some_and(|last| seen.len() >= *last);
+    while !over(&seen) {
+        let mut socket = servers[pick(0..2)].socket().await;
+        socket.subscribe("1", FOLLOW, json!({ "after": after })).await;
+        for _ in 0..pick(1..20) {
+            let next = tokio::time::timeout(Duration::from_millis(200), socket.event()).await;
+            let Ok(mut batch) = next else { break };
+            let entries = batch["changes"]["changes"].as_array().expect("changes").iter();
+            seen.extend(entries.map(|entry| entry["cursor"].clone()));
+            after = batch["changes"]["cursor"].take();
+        }
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_while_two_servers_write_sees_each_entry_once_in_one_order() {
+    let Some((one, other)) = pair().await else { return };
+    let servers = [Arc::new(one), Arc::new(other)];
+    let file = post_bytes(&servers[0], b"the same").await;
+    let start = servers[0].gql("{ headCursor }", json!({})).await["headCursor"].take();
+    let last = Arc::new(OnceLock::new());
+    let pagers: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(page_through(servers.clone(), start.clone(), Arc::clone(&last))))
+        .collect();
+    let followers: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(follow_around(servers.clone(), start.clone(), Arc::clone(&last))))
+        .collect();
+    let writers = (0..8).map(|writer| {
+        let (server, file) = (Arc::clone(&servers[writer % 2]), file.clone());
+        tokio::spawn(async move {
+            let version = "mutation($path: String!, $file: ID!) { createVersion(input: { path: $path, storedFileId: $file }) { version { number } } }";
+            let folder = "mutation($path: String!) { createFolder(input: { path: $path }) { created } }";
+            for number in 0..40 {
+                // Assets of all writers, one of its own, and folders that lie deep, which are several entries.
+                let (query, path) = match number % 4 {
+                    0 => (folder, format!("writer-{writer}/{number}/a/b")),
+                    1 => (version, "shared/one".to_owned()),
+                    2 => (version, "shared/two".to_owned()),
+                    _ => (version, format!("own-{writer}/asset")),
+                };
+                // Of two commits that wait for each other one is refused, to be sent again.
+                while let Some(error) =
+                    server.ask(query, json!({ "path": path, "file": file })).await["errors"].get(0)
+                {
+                    assert_eq!(error["extensions"]["code"], "STORAGE_UNAVAILABLE", "{error}");
+                }
+            }
+        })
+    });
+    for writer in join_all(writers).await {
+        writer.expect("a writer");
+    }
+    let log: Vec<Value> =
+        servers[1].changelog(200).await.into_iter().map(|mut entry| entry["cursor"].take()).collect();
+    last.set(log.len()).expect("once");
+    for reader in pagers.into_iter().chain(followers) {
+        assert_eq!(reader.await.expect("a reader"), log);
+    }
+    // The versions of one asset, which both servers added, stand in the order of their numbers.
+    for path in ["shared/one", "shared/two"] {
+        let query = "query($path: String!) { asset(path: $path) { changes(first: 200, types: [ASSET_PUBLISH]) { nodes { versionNumber } } } }";
+        let told = servers[0].gql(query, json!({ "path": path })).await;
+        let nodes = told["asset"]["changes"]["nodes"].as_array().expect("nodes").iter();
+        let numbers: Vec<i64> = nodes.map(|node| node["versionNumber"].as_i64().expect("a number")).collect();
+        assert_eq!(numbers, (1..=80).collect::<Vec<_>>(), "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_server_commits_the_other_hears_of() {
     let Some((one, other)) = pair().await else { return };
@@ -149,6 +246,48 @@ async fn a_folder_is_not_filled_while_another_server_deletes_it() {
             left["below"].is_null() || !left["top"].is_null(),
             "round {round}: {below} lies in a folder that is in the trash"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_published_while_another_server_moves_it_is_told_where_it_lay_then() {
+    let Some((one, other)) = pair().await else { return };
+    let file = post_bytes(&one, b"the same").await;
+    let make = "mutation($path: String!, $file: ID!) { createVersion(input: { path: $path, storedFileId: $file }) { version { id } } }";
+    let publish = "mutation($id: ID!) { publishVersion(input: { versionId: $id }) { version { state } } }";
+    let move_folder = "mutation($from: String!, $to: String!) { moveFolder(input: { folder: { path: $from }, toPath: $to }) { oldPath } }";
+    let move_asset = "mutation($asset: String!, $to: String!) { moveAsset(input: { asset: { path: $asset }, toFolder: { path: $to } }) { asset { path } } }";
+    let variables = |path: &str| json!({ "path": path, "file": file });
+    let old = one.gql(make, variables("f0/a")).await["createVersion"]["version"]["id"].take();
+    let mut newer = one.gql(make, variables("f0/a")).await["createVersion"]["version"]["id"].take();
+    let mut older = old;
+    let mut folder = "f0".to_owned();
+    for round in 1..=ROUNDS {
+        let to = format!("f{round}");
+        // The older one is published anew, while its folder, or it alone, goes elsewhere.
+        let relocated = async {
+            if round % 2 == 0 {
+                other.ask(move_folder, json!({ "from": folder, "to": to })).await
+            } else {
+                other.ask(move_asset, json!({ "asset": format!("{folder}/a"), "to": to })).await
+            }
+        };
+        let (published, relocated) = tokio::join!(one.ask(publish, json!({ "id": older })), relocated);
+        assert!(relocated.get("errors").is_none(), "round {round}: {relocated}");
+        assert!(published.get("errors").is_none(), "round {round}: {published}");
+        (older, newer) = (newer, older);
+        folder = to;
+    }
+    // Replayed, each entry of the asset is where the entries before it say that it lies.
+    let mut at = String::new();
+    for entry in one.changelog(200).await {
+        let (kind, path) = (text(&entry["type"]), text(&entry["path"]));
+        match kind {
+            "ASSET_CREATE" | "ASSET_MOVE" => path.clone_into(&mut at),
+            "FOLDER_MOVE" => at = at.replacen(text(&entry["oldPath"]), path, 1),
+            "ASSET_PUBLISH" => assert_eq!(path, at, "{entry}"),
+            _ => {}
+        }
     }
 }
 

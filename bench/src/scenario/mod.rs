@@ -1,5 +1,6 @@
 //! What is measured: a file a kind of it.
 
+mod feed;
 mod idle;
 mod publish;
 mod reads;
@@ -35,6 +36,16 @@ pub enum Scenario {
     Search,
     /// New published versions of stored bytes, at 64 connections.
     Publish,
+    /// 5,000 subscribers with one document, two entries a second.
+    Fanout,
+    /// 1,000 subscribers, each with a filter of its own.
+    Filters,
+    /// One subscriber: the time from a commit to it.
+    Lone,
+    /// One subscriber that catches up with 100,000 entries.
+    Replay,
+    /// One subscriber that reads nothing while 100,000 entries pass.
+    Silent,
     /// Moving the folder that has all assets.
     Move,
     /// `asset` and `page` at 1,000,000 assets against 1,000; only when it is named.
@@ -57,6 +68,7 @@ pub struct Setup<'a> {
 /// A running server and what it serves.
 #[derive(Clone, Copy)]
 struct Target<'a> {
+    program: &'a Path,
     server: &'a Server,
     library: &'a Library,
     reading: Load,
@@ -94,7 +106,7 @@ async fn measure_library(
         report.add_failure("idle", &error);
     }
     let (server, _) = Server::start(setup.program, library).await?;
-    let target = Target { server: &server, library, reading: setup.reading() };
+    let target = Target { program: setup.program, server: &server, library, reading: setup.reading() };
     for scenario in Scenario::value_variants().iter().filter(|scenario| chosen.contains(scenario)) {
         if let Err(error) = scenario.measure_on(target, report).await {
             report.add_failure(&scenario.name(), &error);
@@ -122,6 +134,11 @@ impl Scenario {
             Self::Versions => reads::versions(target, report).await,
             Self::Search => search::measure(target, report).await,
             Self::Publish => publish::measure(target, report).await,
+            Self::Fanout => feed::fanout(target, report).await,
+            Self::Filters => feed::filters(target, report).await,
+            Self::Lone => feed::lone(target, report).await,
+            Self::Silent => feed::silent(target, report).await,
+            Self::Replay => feed::replay(target, report).await,
             Self::Move => relocate::measure(target, report).await,
             Self::Idle | Self::Scale => Ok(()),
         }

@@ -8,7 +8,9 @@ use super::Target;
 use crate::load::{Load, run};
 use crate::plan::Asset;
 use crate::query::{self, Query, check_equal};
+use crate::random::Random;
 use crate::report::{Report, count};
+use crate::server::Server;
 use crate::wanted;
 
 const LOAD: Load =
@@ -28,12 +30,23 @@ pub async fn measure(target: Target<'_>, report: &mut Report) -> anyhow::Result<
     let version = json!({ "number": number, "state": "PUBLISHED", "sha256": plan.blobs[0].sha256 });
     let change = json!({ "type": "ASSET_PUBLISH", "path": sample.path(), "versionNumber": number });
     check_equal(&data, &json!({ "createVersion": { "version": version, "changes": [change] } }))?;
-    let figures = run(target.server, LOAD, &query, move |random| {
-        variables(&file, Asset::Numbered(random.below(assets)))
-    })
-    .await?;
+    let anywhere = move |random: &mut Random| variables(&file, Asset::Numbered(random.below(assets)));
+    let figures = run(target.server, LOAD, &query, anywhere.clone()).await?;
     let measured = format!("{} a second; {}", count(figures.rate()), figures.summary()?);
-    report.add("publish", measured, wanted::PUBLISH);
+    let postgres = target.library.postgres_url().is_some();
+    report.add("publish", measured, if postgres { wanted::PUBLISH_POSTGRES } else { wanted::PUBLISH });
+    if postgres {
+        let (other, _) = Server::start(target.program, target.library).await?;
+        let half = Load { connections: LOAD.connections / 2, ..LOAD };
+        let both = tokio::join!(
+            run(target.server, half, &query, anywhere.clone()),
+            run(&other, half, &query, anywhere)
+        );
+        other.stop().await?;
+        let rates = [both.0?.rate(), both.1?.rate()];
+        let measured = format!("{} a second ({} and {})", count(rates[0] + rates[1]), rates[0], rates[1]);
+        report.add("publish on two servers", measured, wanted::PUBLISH_TWO);
+    }
     Ok(())
 }
 

@@ -51,6 +51,7 @@ async fn compare(
     let (large_server, _) = Server::start(setup.program, large).await?;
     let reading = setup.reading();
     let targets = [(&small_server, small), (&large_server, large)].map(|(server, library)| Target {
+        program: setup.program,
         server,
         library,
         reading,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use entity::change::ChangeType;
 use entity::folder;
 use entity::name::Holder;
-use sea_orm::{ActiveValue::Set, ConnectionTrait};
+use sea_orm::ConnectionTrait;
 
 use super::{Asset, AssetRef, Moved, check_fits, find, lock, record, touch};
 use crate::app::App;
@@ -125,8 +125,8 @@ async fn place(
     let folder_id = folder.id;
     let renamed = new_name != asset.row.name;
     let moved = touch(edit, asset, |row| {
-        row.folder_id = Set(folder_id);
-        row.name = Set(new_name);
+        row.folder_id = folder_id;
+        row.name = new_name;
     })
     .await?;
     let asset =

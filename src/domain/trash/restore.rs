@@ -110,9 +110,9 @@ async fn restore_asset(
     let (new_name, folder_id) = (to.name().to_owned(), parent.id);
     let asset = Asset { row, folder: Arc::new(parent), published: None, deleted_from: None, as_of: None };
     let asset = assets::touch(edit, asset, |row| {
-        row.folder_id = Set(folder_id);
-        row.name = Set(new_name);
-        row.deletion_id = Set(None);
+        row.folder_id = folder_id;
+        row.name = new_name;
+        row.deletion_id = None;
     })
     .await?;
     if renamed {

@@ -1,5 +1,6 @@
 //! The bytes of a version: who may read them, where, signed or not, and as text.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use entity::{BlobId, Timestamp, VersionId, stored_file, version};
@@ -213,19 +214,24 @@ pub fn check_signature(
 }
 
 /// Bytes of text that one request may still be answered with.
-#[derive(Debug)]
-pub struct TextBudget(AtomicU64);
+#[derive(Debug, Clone)]
+pub struct TextBudget(Arc<AtomicU64>);
 
 /// Bytes of text in one answer, at most.
 const MAX_TEXTS: u64 = 16 * 1024 * 1024;
 
 impl Default for TextBudget {
     fn default() -> Self {
-        Self(AtomicU64::new(MAX_TEXTS))
+        Self(Arc::new(AtomicU64::new(MAX_TEXTS)))
     }
 }
 
 impl TextBudget {
+    /// Begins anew, for the next answer of a subscription.
+    pub fn renew(&self) {
+        self.0.store(MAX_TEXTS, Ordering::Relaxed);
+    }
+
     fn take(&self, bytes: u64) -> Result<()> {
         let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
         left.map(drop).map_err(|_| {

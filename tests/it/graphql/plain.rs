@@ -55,6 +55,25 @@ const ASSET: [&str; 22] = [
     "... on Asset { path title }",
     "formerPaths",
 ];
+const CHANGE: [&str; 17] = [
+    "id",
+    "cursor",
+    "type",
+    "at",
+    "actor { ACTOR }",
+    "who: actor { kind ACTOR }",
+    "path",
+    "oldPath",
+    "folderPath",
+    "name",
+    "versionNumber",
+    "contentType",
+    "size",
+    "sha256",
+    "__typename",
+    "again: type",
+    "asset { path }",
+];
 const FOLDER: [&str; 10] = [
     "id",
     "path",
@@ -72,31 +91,22 @@ fn some<const N: usize>(fields: [&'static str; N], most: usize) -> impl Strategy
     subsequence(fields.to_vec(), 1..=most).prop_shuffle().prop_map(|fields| fields.join(" "))
 }
 
-/// A selection of assets, versions and folders.
-fn selection() -> impl Strategy<Value = (String, String, String)> {
-    (some(ASSET, 8), some(VERSION, 8), some(FOLDER, 6), some(ACTOR, 3)).prop_map(
-        |(asset, version, folder, actor)| {
+/// A selection of assets, versions, folders and entries.
+fn selection() -> impl Strategy<Value = [String; 4]> {
+    (some(ASSET, 8), some(VERSION, 8), some(FOLDER, 6), some(CHANGE, 8), some(ACTOR, 3)).prop_map(
+        |(asset, version, folder, change, actor)| {
             // A signed URL is another one each time.
             let version = version.replace("ACTOR", &actor);
             let plain = |text: String| text.replace("signed: signedUrl { expiresAt }", "number");
-            (
+            [
                 asset.replace("VERSION", &version).replace("ACTOR", &actor),
                 version.clone(),
                 folder.replace("ACTOR", &actor),
-            )
-                .map_all(plain)
+                change.replace("ACTOR", &actor),
+            ]
+            .map(plain)
         },
     )
-}
-
-trait MapAll {
-    fn map_all(self, map: impl Fn(String) -> String) -> Self;
-}
-
-impl MapAll for (String, String, String) {
-    fn map_all(self, map: impl Fn(String) -> String) -> Self {
-        (map(self.0), map(self.1), map(self.2))
-    }
 }
 
 #[tokio::test]
@@ -114,17 +124,20 @@ async fn nodes_say_what_edges_say() {
     server.gql(create, json!({})).await;
     let mut runner = TestRunner::deterministic();
     for _ in 0..200 {
-        let (asset, version, folder) = selection().new_tree(&mut runner).expect("a selection").current();
+        let [asset, version, folder, change] =
+            selection().new_tree(&mut runner).expect("a selection").current();
         let part = if asset.contains("...Part") { "fragment Part on Asset { id name }" } else { "" };
         let both = |selection: &str| format!("nodes {{ {selection} }} edges {{ node {{ {selection} }} }}");
         let query = format!(
-            "{{ folder(path: \"a\") {{ assets {{ {} }} folders {{ {} }} }} asset(path: \"a/one\") {{ versions {{ {} }} }} }} {part}",
+            "{{ folder(path: \"a\") {{ assets {{ {} }} folders {{ {} }} }} asset(path: \"a/one\") {{ versions {{ {} }} }} changes {{ {} }} }} {part}",
             both(&asset),
             both(&folder),
             both(&version),
+            both(&change),
         );
         let seen = server.gql(&query, json!({})).await;
-        for page in [&seen["folder"]["assets"], &seen["folder"]["folders"], &seen["asset"]["versions"]] {
+        let folder = &seen["folder"];
+        for page in [&folder["assets"], &folder["folders"], &seen["asset"]["versions"], &seen["changes"]] {
             let edges = page["edges"].as_array().expect("edges").iter().map(|edge| edge["node"].clone());
             // As text, since the order of the fields is part of the answer.
             assert_eq!(page["nodes"].to_string(), Value::Array(edges.collect()).to_string(), "{query}");

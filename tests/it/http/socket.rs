@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Socket, TestServer};
+use vellum::config::Flags;
+
+use crate::support::{Process, Socket, TestServer};
 
 #[tokio::test]
 async fn the_older_protocol_is_spoken() {
@@ -99,4 +101,75 @@ async fn subscribers_are_told_to_go_when_the_server_stops() {
     socket.subscribe("1", "subscription { changes { cursor } }", Value::Null).await;
     server.app.close(std::time::Duration::from_secs(5)).await;
     assert_eq!(socket.close_code().await, 1001);
+}
+
+#[tokio::test]
+async fn the_process_has_a_bounded_number_of_subscribers() {
+    let dev = Flags { dev: true, ..Flags::default() };
+    let server = TestServer::with(dev, "max_connections = 2\nmax_operations = 3").await;
+    let (mut one, mut two) = (server.socket().await, server.socket().await);
+    let refused = Socket::open(&server.address, "graphql-transport-ws", &[]).await.err().expect("refused");
+    assert!(refused.contains("503"), "{refused}");
+    let quiet = "subscription { changes { cursor } }";
+    let stream = server
+        .client
+        .post(server.url("/graphql"))
+        .header("accept", "text/event-stream")
+        .json(&json!({ "query": quiet }))
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        (stream.status().as_u16(), &stream.headers()["retry-after"]),
+        (503, &"5".parse().expect("a value"))
+    );
+    let body: Value = stream.json().await.expect("JSON");
+    assert_eq!(body["errors"][0]["extensions"]["code"], "RATE_LIMITED");
+
+    one.subscribe("1", quiet, json!({})).await;
+    one.subscribe("2", quiet, json!({})).await;
+    // An answer to each message comes in its turn.
+    one.send(json!({ "type": "ping" })).await;
+    assert_eq!(one.next().await["type"], "pong");
+    two.subscribe("1", quiet, json!({})).await;
+    two.subscribe("2", quiet, json!({})).await;
+    let refused = two.next().await;
+    assert_eq!((&refused["type"], &refused["id"]), (&json!("error"), &json!("2")));
+    assert_eq!(refused["payload"][0]["extensions"]["code"], "RATE_LIMITED");
+    two.send(json!({ "type": "complete", "id": "1" })).await;
+    two.subscribe("2", "{ viewer { role } }", json!({})).await;
+    assert_eq!(two.event().await["viewer"]["role"], "ADMIN", "there is room again");
+    drop(one);
+    // It has to notice that the other one left.
+    while Socket::open(&server.address, "graphql-transport-ws", &[]).await.is_err() {}
+}
+
+#[tokio::test]
+async fn a_flood_of_messages_is_ended() {
+    let server = TestServer::start().await;
+    let mut socket = server.socket().await;
+    for _ in 0..=50_000 {
+        if socket.try_send(json!({ "type": "pong" })).await.is_none() {
+            break;
+        }
+    }
+    assert_eq!(socket.close_code().await, 4429);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_subscriber_is_told_to_go_before_the_process_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut process = Process::serve(&folder.path().join("data"));
+    let address = process.base.trim_start_matches("http://").to_owned();
+    let mut sockets = Vec::new();
+    for _ in 0..200 {
+        let mut socket = Socket::connect(&address, "graphql-transport-ws").await;
+        socket.subscribe("1", "subscription { changes { cursor } }", json!({})).await;
+        sockets.push(socket);
+    }
+    process.terminate();
+    for mut socket in sockets {
+        assert_eq!(socket.close_code().await, 1001);
+    }
+    assert!(process.ended().await.success());
 }

@@ -1,5 +1,6 @@
 //! Runs the real server on a free port, with a database and a folder of its own, and talks to it as clients do.
 
+mod cluster;
 mod process;
 mod socket;
 
@@ -15,6 +16,7 @@ use vellum::config::{Config, Flags};
 use vellum::domain::{gc, upload};
 use vellum::http::{Auth, Server, router};
 
+pub use cluster::Cluster;
 pub use process::Process;
 pub use socket::Socket;
 
@@ -271,6 +273,11 @@ pub async fn eventually(condition: impl Fn() -> bool) {
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether the tests run on PostgreSQL.
+pub fn on_postgres() -> bool {
+    std::env::var_os("VELLUM_TEST_POSTGRES_URL").is_some()
 }
 
 /// A database on the PostgreSQL server that `VELLUM_TEST_POSTGRES_URL` names; without it tests use SQLite.

@@ -25,6 +25,13 @@ impl Process {
         Self::start(&mut Command::new(env!("CARGO_BIN_EXE_vellum")), data, environment)
     }
 
+    /// Memory that it has, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// The same, with writes beyond the limit on the size of files answered by an error instead of a signal.
     pub fn serve_limited(data: &Path) -> Self {
         let mut shell = Command::new("sh");
@@ -53,6 +60,12 @@ impl Process {
     pub fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
+    }
+
+    /// Asks it to end, as an administrator would.
+    pub fn terminate(&self) {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
     }
 
     /// Waits until it ends by itself.

@@ -59,6 +59,18 @@ impl Socket {
         self.message().await.unwrap_or_else(|code| panic!("closed with {code}"))
     }
 
+    /// The next message as it came, however long it is.
+    pub async fn text(&mut self) -> String {
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a message in time");
+            match message.expect("open").expect("a frame") {
+                Message::Text(text) => return text.to_string(),
+                Message::Close(frame) => panic!("closed with {frame:?}"),
+                _ => {}
+            }
+        }
+    }
+
     /// The data of the next event.
     pub async fn event(&mut self) -> Value {
         let mut message = self.next().await;
@@ -80,6 +92,24 @@ impl Socket {
                 return code;
             }
         }
+    }
+
+    /// As [`Socket::connect`], of a server that may go away meanwhile.
+    pub async fn try_connect(address: &str) -> Option<Self> {
+        let mut socket = Self::open(address, "graphql-transport-ws", &[]).await.ok()?;
+        socket.try_send(json!({ "type": "connection_init" })).await?;
+        socket.try_next().await.filter(|answer| answer["type"] == "connection_ack")?;
+        Some(socket)
+    }
+
+    /// As [`Socket::send`], of a server that may go away meanwhile.
+    pub async fn try_send(&mut self, message: Value) -> Option<()> {
+        self.0.send(Message::text(message.to_string())).await.ok()
+    }
+
+    /// As [`Socket::next`], of a server that may go away meanwhile.
+    pub async fn try_next(&mut self) -> Option<Value> {
+        self.message().await.ok()
     }
 
     async fn message(&mut self) -> Result<Value, u16> {
