@@ -1,5 +1,8 @@
 //! Every setting and its default. The only reader of configuration files and of the environment.
 
+mod storage;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +11,10 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+pub use storage::{Backend, Bucket, Reads, Secret};
+
+use crate::blob::LocalStore;
 
 /// The commented defaults, as a file that a user can start from.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -98,6 +105,9 @@ struct Raw {
     max_connections: i64,
     max_operations: i64,
     shutdown_grace_seconds: i64,
+    default_storage: String,
+    #[serde(default)]
+    storage: BTreeMap<String, storage::Raw>,
     log: String,
     log_format: String,
 }
@@ -131,6 +141,10 @@ pub struct Config {
     pub max_connections: usize,
     /// Operations that run on all WebSocket connections at the same time.
     pub max_operations: usize,
+    /// Where bytes may lie, by name.
+    pub storage: BTreeMap<String, Backend>,
+    /// Which of them takes new bytes, unless an admin chose another one.
+    pub default_storage: String,
     /// How long running requests may take after SIGTERM.
     pub shutdown_grace: Duration,
     /// A tracing filter.
@@ -155,6 +169,8 @@ impl Config {
         let is_setting = |name: &str| !name.starts_with("TEST_") && name != "CONFIG";
         let env =
             Env::prefixed(ENV_PREFIX).filter(move |name| is_setting(&name.as_str().to_ascii_uppercase()));
+        // VELLUM_STORAGE__MEDIA__BUCKET is storage.media.bucket.
+        let env = env.split("__");
         let raw = figment.merge(env).merge(Serialized::defaults(flags)).extract();
         let raw: Raw = raw.map_err(|error| ConfigError::Source(error.to_string()))?;
         raw.check()
@@ -175,7 +191,11 @@ impl Raw {
             });
         }
         let data_dir = self.data_dir;
+        let storage = storage::backends(self.storage, data_dir.clone())?;
+        let default_storage = default_storage(self.default_storage, &storage)?;
         Ok(Config {
+            storage,
+            default_storage,
             listen,
             database_url: database_url(self.database_url, &data_dir)?,
             data_dir,
@@ -279,6 +299,20 @@ fn public_url(text: &str) -> Result<Option<String>, ConfigError> {
         return Err(refuse(format!("{text:?} will not do")));
     }
     Ok(Some(url.as_str().trim_end_matches('/').to_owned()))
+}
+
+fn default_storage(name: String, storage: &BTreeMap<String, Backend>) -> Result<String, ConfigError> {
+    if name.is_empty() {
+        return Ok(LocalStore::NAME.to_owned());
+    }
+    if storage.contains_key(&name) {
+        return Ok(name);
+    }
+    Err(ConfigError::Value {
+        name: "default_storage",
+        problem: format!("no backend {name:?} is configured"),
+        allowed: "\"local\", or the name of a [storage.name] section",
+    })
 }
 
 fn origin(text: &str) -> Result<String, ConfigError> {

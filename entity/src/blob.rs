@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::{BlobId, Timestamp};
 
-/// A row of `blobs`. It is written after its bytes are in place and never changes.
+/// A row of `blobs`. It is written after its bytes are in place; all that ever changes is where they lie.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "blobs")]
 pub struct Model {
@@ -16,6 +16,10 @@ pub struct Model {
     pub sha256: String,
     pub size_bytes: i64,
     pub created_at: Timestamp,
+    /// The media type that a bucket answers readers with; null for what is older than buckets.
+    pub content_type: Option<String>,
+    /// The filename that it answers them with.
+    pub filename: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

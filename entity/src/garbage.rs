@@ -11,6 +11,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: BlobId,
     /// Name of the storage backend that has the bytes.
+    #[sea_orm(primary_key, auto_increment = false)]
     pub backend: String,
     pub since: Timestamp,
     /// How often removing them failed.

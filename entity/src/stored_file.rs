@@ -4,7 +4,8 @@ use sea_orm::entity::prelude::*;
 
 use crate::{Actor, BlobId, StoredFileId, Timestamp};
 
-/// A row of `stored_files`. It is written after its bytes are in place; all that ever changes is that it is deleted.
+/// A row of `stored_files`. It is written after its bytes are in place; all that ever changes is that it
+/// is deleted, and where they lie.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "stored_files")]
 pub struct Model {

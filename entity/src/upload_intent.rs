@@ -60,6 +60,8 @@ pub struct Model {
     pub stored_file_id: StoredFileId,
     /// Name of the storage backend that takes the bytes.
     pub backend: String,
+    /// What a bucket knows an upload in parts by; null for a folder.
+    pub upload_ref: Option<String>,
     /// Set once bytes were received: which of the attempts to send them counts.
     pub staging_key: Option<String>,
     pub content_type: Option<String>,

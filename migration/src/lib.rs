@@ -8,6 +8,7 @@ mod m20261121_000003_changelog;
 mod m20261122_000004_trash;
 mod m20261122_000005_storage;
 mod m20261122_000006_search;
+mod m20261122_000007_backends;
 mod text;
 
 /// Every migration, oldest first.
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000004_trash::Migration),
             Box::new(m20261122_000005_storage::Migration),
             Box::new(m20261122_000006_search::Migration),
+            Box::new(m20261122_000007_backends::Migration),
         ]
     }
 }

@@ -13,6 +13,7 @@ mod signer;
 mod transaction;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +34,8 @@ pub use quick::Quick;
 pub use signer::Signer;
 pub use writer::{Done, Job, Tx};
 
-use crate::blob::LocalStore;
-use crate::config::Config;
+use crate::blob::{BlobStore, LocalStore, S3Store, Stores};
+use crate::config::{Backend, Config};
 use crate::feed::Feed;
 use joins::Joins;
 use writer::Writer;
@@ -50,7 +51,7 @@ struct Inner {
     config: Config,
     public_url: String,
     database: Database,
-    store: LocalStore,
+    stores: Stores,
     feed: Feed,
     writer: Writer,
     signer: Signer,
@@ -71,7 +72,7 @@ impl App {
     pub async fn open(config: Config, public_url: String, clock: Clock) -> anyhow::Result<Self> {
         make_private_folder(&config.data_dir)
             .with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
-        let store = LocalStore::open(&config.data_dir)?;
+        let stores = open_stores(&config).await?;
         let database = Database::open(&config.database_url).await?;
         database.migrate().await?;
         let signer = Signer::load(database.write()).await.context("cannot read the signing key")?;
@@ -88,7 +89,7 @@ impl App {
             config,
             public_url,
             database,
-            store,
+            stores,
             feed,
             writer,
             signer,
@@ -166,8 +167,16 @@ impl App {
 
     /// Where the bytes are.
     #[must_use]
-    pub fn store(&self) -> &LocalStore {
-        &self.0.store
+    pub fn stores(&self) -> &Stores {
+        &self.0.stores
+    }
+
+    /// The storage backend with this name.
+    ///
+    /// # Errors
+    /// When none is configured.
+    pub fn store(&self, name: &str) -> std::io::Result<&Arc<dyn BlobStore>> {
+        self.0.stores.get(name)
     }
 
     /// The changelog.
@@ -232,6 +241,22 @@ impl App {
     pub async fn submit(&self, job: Box<dyn Job>) -> bool {
         self.0.writer.submit(job).await
     }
+}
+
+async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
+    let mut stores = BTreeMap::new();
+    for (name, backend) in &config.storage {
+        let store: Arc<dyn BlobStore> = match backend {
+            Backend::Local(folder) => {
+                let opened =
+                    make_private_folder(folder).map_err(Into::into).and_then(|()| LocalStore::open(folder));
+                Arc::new(opened.with_context(|| format!("cannot use the storage backend {name}"))?)
+            }
+            Backend::S3(bucket) => Arc::new(S3Store::open(bucket).await),
+        };
+        stores.insert(name.clone(), store);
+    }
+    Ok(Stores::new(stores))
 }
 
 /// Makes a folder, and those above it, that only its owner can look into: it has the key that signs URLs.

@@ -17,6 +17,12 @@ impl BlobKey {
         Self(id)
     }
 
+    /// The blob.
+    #[must_use]
+    pub const fn id(&self) -> BlobId {
+        self.0
+    }
+
     /// Folder that it lies in: one of 256, by the random end of the id.
     #[must_use]
     pub fn shard(&self) -> String {
@@ -38,6 +44,20 @@ pub struct StagingKey {
     pub intent: UploadIntentId,
     /// Which attempt.
     pub attempt: Uuid,
+}
+
+impl StagingKey {
+    /// Where a client puts the bytes of an intent in one request to a bucket.
+    #[must_use]
+    pub const fn whole(intent: UploadIntentId) -> Self {
+        Self { intent, attempt: Uuid::nil() }
+    }
+
+    /// Where a client puts the parts of an intent in a bucket, and the bucket the whole.
+    #[must_use]
+    pub const fn parts(intent: UploadIntentId) -> Self {
+        Self { intent, attempt: Uuid::max() }
+    }
 }
 
 impl fmt::Display for StagingKey {

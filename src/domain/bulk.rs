@@ -127,7 +127,7 @@ pub async fn apply(
         match done {
             Err(Error::BytesMoved) => {
                 for ready in ready.iter().flatten() {
-                    stored_file::abandon(app, ready.arrival()).await?;
+                    ready.abandon(app).await?;
                 }
             }
             Err(error) => return Err(error),

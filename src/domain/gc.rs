@@ -1,6 +1,7 @@
 //! Removing bytes that no row names any more. Each is tried by itself: one that cannot be removed is tried again
 //! later, and blocks no other.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use entity::{BlobId, Timestamp, garbage};
@@ -18,6 +19,8 @@ use crate::blob::BlobKey;
 const ROUND: u64 = 500;
 /// Time between two rounds of all cleaning.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// Every so many rounds the staging areas are tidied up.
+const TIDY: u32 = 10;
 /// Wait before a failed removal is tried again; it doubles each time.
 const RETRY_MS: i64 = 30_000;
 /// Longest such wait.
@@ -41,8 +44,8 @@ pub async fn collect(app: &App) -> Result<usize> {
         }
         let (mut gone, mut failed) = (Vec::new(), Vec::new());
         for row in due {
-            match app.store().remove(&BlobKey::new(row.id)).await {
-                Ok(()) => gone.push(row.id),
+            match remove(app, &row).await {
+                Ok(()) => gone.push(row),
                 Err(error) => {
                     tracing::warn!(%error, blob = %row.id, attempts = row.attempts, "cannot remove bytes; trying again later");
                     failed.push(row);
@@ -55,16 +58,27 @@ pub async fn collect(app: &App) -> Result<usize> {
     }
 }
 
-async fn settle(app: &App, gone: Vec<BlobId>, failed: Vec<garbage::Model>) -> Result<()> {
+async fn remove(app: &App, row: &garbage::Model) -> std::io::Result<()> {
+    app.store(&row.backend)?.remove(&BlobKey::new(row.id)).await
+}
+
+async fn settle(app: &App, gone: Vec<garbage::Model>, failed: Vec<garbage::Model>) -> Result<()> {
     commit(app, &Actor::system(), move |edit| {
         Box::pin(async move {
-            garbage::Entity::delete_many().filter(garbage::Column::Id.is_in(gone)).exec(edit.conn()).await?;
+            for (backend, ids) in by_backend(gone) {
+                garbage::Entity::delete_many()
+                    .filter(garbage::Column::Backend.eq(backend))
+                    .filter(garbage::Column::Id.is_in(ids))
+                    .exec(edit.conn())
+                    .await?;
+            }
             for row in failed {
                 let wait = Ord::min(RETRY_MS << row.attempts.clamp(0, 10), MAX_RETRY_MS);
                 garbage::Entity::update_many()
                     .col_expr(garbage::Column::Attempts, Expr::col(garbage::Column::Attempts).add(1))
                     .col_expr(garbage::Column::TryAt, Expr::value(Timestamp(edit.now().0 + wait)))
                     .filter(garbage::Column::Id.eq(row.id))
+                    .filter(garbage::Column::Backend.eq(row.backend))
                     .exec(edit.conn())
                     .await?;
             }
@@ -73,6 +87,14 @@ async fn settle(app: &App, gone: Vec<BlobId>, failed: Vec<garbage::Model>) -> Re
     })
     .await
     .map(drop)
+}
+
+fn by_backend(rows: Vec<garbage::Model>) -> BTreeMap<String, Vec<BlobId>> {
+    let mut ids: BTreeMap<String, Vec<BlobId>> = BTreeMap::new();
+    for row in rows {
+        ids.entry(row.backend).or_default().push(row.id);
+    }
+    ids
 }
 
 /// Removes what is due without letting anybody wait for it.
@@ -89,6 +111,7 @@ pub fn collect_soon(app: &App) {
 /// entries of the changelog. Of several servers one does it at a time.
 pub async fn clean_forever(app: App) {
     let mut interval = tokio::time::interval(INTERVAL);
+    let mut round = 0_u32;
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
@@ -103,6 +126,10 @@ pub async fn clean_forever(app: App) {
         if let Err(error) = upload::sweep(&app).await {
             tracing::error!(%error, cause = ?error.cause(), "cannot sweep uploads; trying again");
         }
+        if round.is_multiple_of(TIDY) {
+            upload::tidy(&app).await;
+        }
+        round = round.wrapping_add(1);
         if let Err(error) = trash::purge_due(&app, &Actor::system()).await {
             tracing::error!(%error, cause = ?error.cause(), "cannot empty the trash; trying again");
         }

@@ -2,6 +2,7 @@
 //! are kept once, however many files have them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use entity::upload_intent::{self, Status};
@@ -19,9 +20,9 @@ use super::path::{TreePath, parse_name};
 use super::rows::{self, OnRows, Rows};
 use super::upload::{self, Target};
 use super::version::{Fate, NewVersion, Outcome, checked_label};
-use super::{Committed, Edit, check_revision, commit, gc};
+use super::{Committed, Edit, check_revision, commit, gc, storage};
 use crate::app::{App, Wants};
-use crate::blob::{BlobKey, LocalStore, StagingKey};
+use crate::blob::{BlobKey, BlobStore, Label, StagingKey};
 
 /// What signatures of the URLs of stored files are for.
 const SIGNATURE: &str = "file";
@@ -85,6 +86,8 @@ pub async fn content(
 /// # Errors
 /// When the actor may not write.
 pub async fn start(app: &App, actor: &Actor) -> Result<Target> {
+    actor.require(Role::Editor)?;
+    let backend = storage::default_name(app, app.read()).await?;
     let committed = commit(app, actor, move |edit| {
         Box::pin(async move {
             let ttl = i64::try_from(TICKET_TTL.as_millis()).unwrap_or(i64::MAX);
@@ -95,7 +98,7 @@ pub async fn start(app: &App, actor: &Actor) -> Result<Target> {
                 publish: Set(false),
                 status: Set(Status::Created),
                 stored_file_id: Set(StoredFileId(edit.new_id())),
-                backend: Set(LocalStore::NAME.to_owned()),
+                backend: Set(backend),
                 received_bytes: Set(0),
                 created_at: Set(edit.now()),
                 created_by: Set(edit.by()),
@@ -117,7 +120,7 @@ pub(super) async fn finish(app: &App, intent: &upload_intent::Model) -> Result<s
         let bytes = Bytes::of(intent)?;
         let arrival = bytes.secure(app).await?;
         match commit(app, &sender, move |edit| Box::pin(finish_in(edit, id, arrival))).await {
-            Err(Error::BytesMoved) => abandon(app, arrival).await?,
+            Err(Error::BytesMoved) => bytes.abandon(app, arrival).await?,
             Err(error) => return Err(error),
             Ok(done) => {
                 bytes.discard_staged(app, arrival).await;
@@ -265,9 +268,11 @@ pub(super) enum Keep {
 
 /// Bytes that were received and are to become a file.
 pub(super) struct Bytes {
+    backend: String,
     staging: StagingKey,
     own: BlobKey,
     sha256: String,
+    label: Label,
 }
 
 /// How bytes came to lie in the store.
@@ -284,6 +289,11 @@ impl Bytes {
     pub fn of(intent: &upload_intent::Model) -> Result<Self> {
         let staging = intent.staging_key.as_deref().unwrap_or_default();
         Ok(Self {
+            backend: intent.backend.clone(),
+            label: Label {
+                content_type: intent.content_type.clone().unwrap_or_default(),
+                filename: intent.filename.clone(),
+            },
             staging: staging.parse().map_err(|error| Error::internal(format!("{}: {error}", intent.id)))?,
             own: BlobKey::new(BlobId(intent.stored_file_id.0)),
             sha256: intent.sha256.clone().unwrap_or_default(),
@@ -293,17 +303,21 @@ impl Bytes {
     /// Sees to it that the bytes lie in the store for good, before a row names them. Where the store has lost
     /// the same bytes, these take their place.
     pub async fn secure(&self, app: &App) -> Result<Arrival> {
-        let store = app.store();
-        let Some(known) = by_content(app.read(), &self.sha256).await? else {
-            store.secure(&self.staging, &self.own).await.map_err(Error::storage)?;
+        let store = self.store(app)?;
+        let Some(known) = by_content(app.read(), &self.backend, &self.sha256).await? else {
+            store.secure(&self.staging, &self.own, &self.label).await.map_err(Error::storage)?;
             crate::app::crash_point("bytes-in-place");
             return Ok(Arrival::Own);
         };
         let key = BlobKey::new(known.id);
+        let label = Label {
+            content_type: known.content_type.unwrap_or_else(|| self.label.content_type.clone()),
+            filename: known.filename.unwrap_or_else(|| self.label.filename.clone()),
+        };
         // Not when an earlier attempt moved them to a place of their own; then they are what it was about.
         let second = StagingKey { intent: self.staging.intent, attempt: app.clock().new_id() };
         if key != self.own
-            && let Err(error) = store.renew(&self.staging, &second, &key).await
+            && let Err(error) = store.renew(&self.staging, &second, &key, &label).await
             && error.kind() != std::io::ErrorKind::NotFound
         {
             return Err(Error::storage(error));
@@ -314,20 +328,34 @@ impl Bytes {
     /// Removes what was staged of bytes that were there already.
     pub async fn discard_staged(&self, app: &App, arrival: Arrival) {
         if matches!(arrival, Arrival::Known(_)) {
-            upload::discard_staged(app, &self.staging).await;
+            match self.store(app) {
+                Ok(store) => upload::discard_staged_in(store, &self.staging).await,
+                Err(error) => tracing::warn!(%error, "cannot remove a staged file"),
+            }
         }
+    }
+
+    /// Gives up bytes that were put in the place of a blob which was gone by then: nothing names that place any
+    /// more.
+    pub async fn abandon(&self, app: &App, arrival: Arrival) -> Result<()> {
+        let Arrival::Known(blob) = arrival else { return Ok(()) };
+        let backend = self.backend.clone();
+        commit(app, &Actor::system(), move |edit| {
+            Box::pin(async move { abandon_in(edit, blob, &backend).await })
+        })
+        .await
+        .map(drop)
+    }
+
+    fn store<'a>(&self, app: &'a App) -> Result<&'a Arc<dyn BlobStore>> {
+        app.store(&self.backend).map_err(Error::storage)
     }
 }
 
-/// Gives up bytes that were put in the place of a blob which was gone by then: nothing names that place any more.
-pub(super) async fn abandon(app: &App, arrival: Arrival) -> Result<()> {
-    let Arrival::Known(blob) = arrival else { return Ok(()) };
-    commit(app, &Actor::system(), move |edit| Box::pin(abandon_in(edit, blob))).await.map(drop)
-}
-
-async fn abandon_in(edit: Edit<'_>, blob: BlobId) -> Result<()> {
-    if blob::Entity::find_by_id(blob).one(edit.conn()).await?.is_none() {
-        discard(edit, &[blob]).await?;
+async fn abandon_in(edit: Edit<'_>, blob: BlobId, backend: &str) -> Result<()> {
+    let there = blob::Entity::find_by_id(blob).filter(blob::Column::Backend.eq(backend));
+    if there.one(edit.conn()).await?.is_none() {
+        discard(edit, &[(blob, backend)]).await?;
     }
     Ok(())
 }
@@ -369,10 +397,10 @@ async fn adopt(
 ) -> Result<BlobId> {
     let conn = edit.conn();
     let there = |row: Option<blob::Model>| row.map(|row| row.id);
-    if let Some(known) = there(by_content(conn, sha256).await?) {
+    if let Some(known) = there(by_content(conn, &intent.backend, sha256).await?) {
         // An attempt that failed after its bytes were in place may have left them.
         if known != own {
-            discard(edit, &[own]).await?;
+            discard(edit, &[(own, &intent.backend)]).await?;
         }
         return Ok(known);
     }
@@ -385,22 +413,24 @@ async fn adopt(
         sha256: Set(sha256.to_owned()),
         size_bytes: Set(intent.received_bytes),
         created_at: Set(edit.now()),
+        content_type: Set(intent.content_type.clone()),
+        filename: Set(Some(intent.filename.clone())),
     };
     // Another server may be doing the same: then its row is the one.
     let once = OnConflict::columns([blob::Column::Sha256, blob::Column::Backend]).do_nothing().to_owned();
     blob::Entity::insert(row).on_conflict(once).exec_without_returning(conn).await?;
-    let winner = there(by_content(conn, sha256).await?).ok_or(Error::BytesMoved)?;
+    let winner = there(by_content(conn, &intent.backend, sha256).await?).ok_or(Error::BytesMoved)?;
     if winner != own {
-        discard(edit, &[own]).await?;
+        discard(edit, &[(own, &intent.backend)]).await?;
     }
     Ok(winner)
 }
 
 /// The blob with this content, held against removal until a transaction ends.
-async fn by_content(conn: &impl ConnectionTrait, sha256: &str) -> Result<Option<blob::Model>> {
+async fn by_content(conn: &impl ConnectionTrait, backend: &str, sha256: &str) -> Result<Option<blob::Model>> {
     let wanted = blob::Entity::find()
         .filter(blob::Column::Sha256.eq(sha256))
-        .filter(blob::Column::Backend.eq(LocalStore::NAME));
+        .filter(blob::Column::Backend.eq(backend));
     Ok(wanted.lock_shared().one(conn).await?)
 }
 
@@ -443,16 +473,17 @@ async fn release_blobs(edit: Edit<'_>, blobs: Vec<BlobId>) -> Result<i64> {
     let used: Vec<Option<BlobId>> = used.into_tuple().all(conn).await?;
     let unused: Vec<blob::Model> = held.into_iter().filter(|blob| !used.contains(&Some(blob.id))).collect();
     let ids: Vec<BlobId> = unused.iter().map(|blob| blob.id).collect();
-    blob::Entity::delete_many().filter(blob::Column::Id.is_in(ids.clone())).exec(conn).await?;
-    discard(edit, &ids).await?;
+    blob::Entity::delete_many().filter(blob::Column::Id.is_in(ids)).exec(conn).await?;
+    let gone: Vec<(BlobId, &str)> = unused.iter().map(|blob| (blob.id, blob.backend.as_str())).collect();
+    discard(edit, &gone).await?;
     Ok(unused.iter().map(|blob| blob.size_bytes).sum())
 }
 
 /// Remembers bytes that no row names, until they are removed.
-async fn discard(edit: Edit<'_>, blobs: &[BlobId]) -> Result<()> {
-    let row = |id: &BlobId| garbage::ActiveModel {
+async fn discard(edit: Edit<'_>, blobs: &[(BlobId, &str)]) -> Result<()> {
+    let row = |(id, backend): &(BlobId, &str)| garbage::ActiveModel {
         id: Set(*id),
-        backend: Set(LocalStore::NAME.to_owned()),
+        backend: Set((*backend).to_owned()),
         since: Set(edit.now()),
         attempts: Set(0),
         try_at: Set(edit.now()),
@@ -460,7 +491,7 @@ async fn discard(edit: Edit<'_>, blobs: &[BlobId]) -> Result<()> {
     if blobs.is_empty() {
         return Ok(());
     }
-    let again = OnConflict::column(garbage::Column::Id)
+    let again = OnConflict::columns([garbage::Column::Id, garbage::Column::Backend])
         .value(garbage::Column::TryAt, Expr::value(edit.now()))
         .to_owned();
     garbage::Entity::insert_many(blobs.iter().map(row))

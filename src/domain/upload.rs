@@ -3,18 +3,22 @@
 //! 1. `start` writes an intent. It decides at once under which key the bytes will lie for good.
 //! 2. `receive` streams a body into a staging file of its own, hashing it, and compares it with what was
 //!    declared; then one commit lets the intent know. Of two bodies that race, one commit wins, and the other
-//!    body is removed.
+//!    body is removed. What clients send straight to a bucket is looked at by `collect` when the upload is finished,
+//!    in a place that they cannot write to; then the same commit follows.
 //! 3. `finish` moves the staging file to its final key and then, in one commit, adds the version. A crash
 //!    between leaves bytes without a row, never a row without bytes; finishing again takes up from there.
 //! 4. `sweep` ends what nobody finished. It first makes the intent `EXPIRED`, after which no commit accepts
 //!    it, and then removes staging files before final ones, so that no move can slip by.
 
+mod collect;
 mod parts;
 mod receive;
 mod steps;
 mod sweep;
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use entity::asset::Visibility;
 use entity::upload_intent::{self, Status};
@@ -31,14 +35,15 @@ use super::error::{Error, Result, UploadError};
 use super::path::{TreePath, parse_name};
 use super::stored_file::{self, Arrival, Bytes, Keep};
 use super::version::{Fate, NewVersion, Outcome, checked_label};
-use super::{Committed, Edit, check_revision, commit};
+use super::{Committed, Edit, check_revision, commit, storage};
 use crate::app::App;
-use crate::blob::{LocalStore, StagingKey};
+pub use crate::blob::Target;
+use crate::blob::{BlobStore, Expected, StagingKey};
 
-pub use parts::{Part, parts, receive_part, received_bytes};
+pub use parts::{Part, part_target, parts, receive_part};
 pub use receive::{Declared, Received, Way, receive};
 pub use steps::Steps;
-pub use sweep::sweep;
+pub use sweep::{sweep, tidy};
 
 /// What signatures of upload URLs are for.
 const SIGNATURE: &str = "upload";
@@ -68,17 +73,6 @@ pub struct NewUpload {
     pub part_size_bytes: Option<i64>,
 }
 
-/// The request that brings the bytes.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// HTTP method.
-    pub method: &'static str,
-    /// Absolute URL.
-    pub url: String,
-    /// Headers that have to be sent.
-    pub headers: Vec<(&'static str, String)>,
-}
-
 /// Opens a permission to send bytes to `upload.path`.
 ///
 /// # Errors
@@ -91,11 +85,19 @@ pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload
     }
     super::folder::check_can_be_made(app.read(), &upload.path.parent()).await?;
     let ttl = i64::try_from(app.config().upload_ttl.as_millis()).unwrap_or(i64::MAX);
+    let backend = storage::default_name(app, app.read()).await?;
+    let id = UploadIntentId(app.clock().new_id());
+    let upload_ref = match app.store(&backend).map_err(Error::storage)?.direct() {
+        Some(direct) if upload.part_size_bytes.is_some() => {
+            Some(direct.begin(&StagingKey::parts(id)).await.map_err(Error::storage)?)
+        }
+        _ => None,
+    };
     let committed = commit(app, actor, move |edit| {
         Box::pin(async move {
             let filename = upload.filename.unwrap_or_else(|| upload.path.name().to_owned());
             let row = upload_intent::ActiveModel {
-                id: Set(UploadIntentId(edit.new_id())),
+                id: Set(id),
                 path: Set(Some(upload.path.as_str().to_owned())),
                 filename: Set(filename),
                 declared_content_type: Set(upload.content_type),
@@ -106,11 +108,12 @@ pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload
                 visibility: Set(upload.visibility),
                 if_revision: Set(upload.if_revision),
                 part_size_bytes: Set(upload.part_size_bytes),
+                upload_ref: Set(upload_ref),
                 status: Set(Status::Created),
                 rejection_code: Set(None),
                 rejection: Set(None),
                 stored_file_id: Set(StoredFileId(edit.new_id())),
-                backend: Set(LocalStore::NAME.to_owned()),
+                backend: Set(backend),
                 staging_key: Set(None),
                 content_type: Set(None),
                 received_bytes: Set(0),
@@ -154,18 +157,42 @@ pub async fn by_ids(
 }
 
 /// The request that brings the bytes of an intent, while it waits for them.
-#[must_use]
-pub fn target(app: &App, intent: &upload_intent::Model) -> Option<Target> {
+///
+/// # Errors
+/// `STORAGE_UNAVAILABLE` when the backend cannot sign one.
+pub async fn target(app: &App, intent: &upload_intent::Model) -> Result<Option<Target>> {
     if intent.status != Status::Created || intent.part_size_bytes.is_some() {
-        return None;
+        return Ok(None);
     }
-    let content_type = intent.declared_content_type.iter().map(|value| ("Content-Type", value.clone()));
-    Some(Target { method: "PUT", url: signed_url(app, intent), headers: content_type.collect() })
+    if let Some(direct) = store(app, intent)?.direct() {
+        let (key, expected) = (StagingKey::whole(intent.id), expected(intent));
+        let target = direct.target(&key, &expected, life(app, intent)).await;
+        return target.map(Some).map_err(Error::storage);
+    }
+    let content_type = intent.declared_content_type.iter();
+    let headers = content_type.map(|value| ("Content-Type".to_owned(), value.clone())).collect();
+    Ok(Some(Target { method: "PUT", url: signed_url(app, intent), headers }))
 }
 
-/// The request that brings the bytes of a file without an asset.
+/// The request that brings the bytes of a file without an asset. It goes to the server on every backend, since the
+/// answer has the id that the file got.
 pub(super) fn target_of_file(app: &App, intent: &upload_intent::Model) -> Target {
     Target { method: "POST", url: signed_url(app, intent), headers: Vec::new() }
+}
+
+/// What a client said of the bytes of an intent.
+fn expected(intent: &upload_intent::Model) -> Expected {
+    Expected {
+        content_type: intent.declared_content_type.clone(),
+        size: intent.declared_size_bytes.map(i64::unsigned_abs),
+        sha256: intent.declared_sha256.clone(),
+    }
+}
+
+/// How long an intent lives from now on.
+fn life(app: &App, intent: &upload_intent::Model) -> Duration {
+    let left = intent.expires_at.0 - app.clock().now().0;
+    Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }
 
 fn signed_url(app: &App, intent: &upload_intent::Model) -> String {
@@ -193,7 +220,7 @@ pub async fn finish(app: &App, actor: &Actor, finishing: Finishing) -> Result<Co
         let ready = ready(app, &finishing).await?;
         let (id, arrival) = (finishing.id, ready.arrival());
         match commit(app, actor, move |edit| Box::pin(finish_in(edit, id, arrival))).await {
-            Err(Error::BytesMoved) => stored_file::abandon(app, arrival).await?,
+            Err(Error::BytesMoved) => ready.abandon(app).await?,
             Err(error) => return Err(error),
             Ok(committed) => {
                 ready.settle(app).await;
@@ -217,6 +244,14 @@ impl Ready {
         self.bytes.as_ref().map_or(finished, |(_, arrival)| *arrival)
     }
 
+    /// Gives up where its bytes were put, for another try.
+    pub async fn abandon(&self, app: &App) -> Result<()> {
+        match &self.bytes {
+            Some((bytes, arrival)) => bytes.abandon(app, *arrival).await,
+            None => Ok(()),
+        }
+    }
+
     /// Tells those who watch, and removes what is not needed.
     pub async fn settle(&self, app: &App) {
         app.announce(self.id);
@@ -236,8 +271,12 @@ pub(super) async fn ready(app: &App, finishing: &Finishing) -> Result<Ready> {
     if intent.status == Status::Finished {
         return Ok(Ready { id, bytes: None });
     }
-    if intent.part_size_bytes.is_some() && intent.status == Status::Created {
-        intent = parts::assemble(app, intent, finishing.parts.as_deref()).await?;
+    if intent.status == Status::Created {
+        intent = if intent.part_size_bytes.is_some() {
+            parts::assemble(app, intent, finishing.parts.as_deref()).await?
+        } else {
+            collect::collect(app, intent).await?
+        };
         if intent.status == Status::Finished {
             return Ok(Ready { id, bytes: None });
         }
@@ -349,13 +388,42 @@ pub async fn cancel(app: &App, actor: &Actor, id: UploadIntentId) -> Result<uplo
     let intent = committed.value;
     app.announce(intent.id);
     if let Some(key) = intent.staging_key.as_deref().and_then(|key| key.parse().ok()) {
-        discard_staged(app, &key).await;
+        discard_staged(app, &intent, &key).await;
+    }
+    if !matches!(intent.status, Status::Finished)
+        && let Err(error) = discard_sent(app, &intent).await
+    {
+        tracing::warn!(%error, id = %intent.id, "cannot remove what was sent; the sweeper will");
     }
     Ok(intent)
 }
 
-pub(super) async fn discard_staged(app: &App, key: &StagingKey) {
-    if let Err(error) = app.store().remove_staged(key).await {
+/// Removes what clients sent straight to a bucket for an intent that is over. Nothing left is no error.
+async fn discard_sent(app: &App, intent: &upload_intent::Model) -> std::io::Result<()> {
+    let store = app.store(&intent.backend)?;
+    let Some(direct) = store.direct() else { return Ok(()) };
+    let parts = StagingKey::parts(intent.id);
+    if let Some(upload) = &intent.upload_ref {
+        direct.abort(&parts, upload).await?;
+        store.remove_staged(&parts).await?;
+    }
+    store.remove_staged(&StagingKey::whole(intent.id)).await
+}
+
+/// The storage backend that takes the bytes of an intent.
+pub(super) fn store<'a>(app: &'a App, intent: &upload_intent::Model) -> Result<&'a Arc<dyn BlobStore>> {
+    app.store(&intent.backend).map_err(Error::storage)
+}
+
+async fn discard_staged(app: &App, intent: &upload_intent::Model, key: &StagingKey) {
+    match app.store(&intent.backend) {
+        Ok(store) => discard_staged_in(store, key).await,
+        Err(error) => tracing::warn!(%error, %key, "cannot remove a staged file"),
+    }
+}
+
+pub(super) async fn discard_staged_in(store: &Arc<dyn BlobStore>, key: &StagingKey) {
+    if let Err(error) = store.remove_staged(key).await {
         tracing::warn!(%error, %key, "cannot remove a staged file; the sweeper will");
     }
 }

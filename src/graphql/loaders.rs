@@ -66,10 +66,6 @@ impl Hash for PartsOf {
     }
 }
 
-/// Bytes that came of an upload in parts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ReceivedOf(pub UploadIntentId);
-
 /// A version of an asset by its number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Numbered(pub AssetId, pub i32);
@@ -204,17 +200,6 @@ impl BatchLoader<PartsOf> for Loader {
         let intents: Vec<Arc<upload_intent::Model>> = keys.iter().map(|key| Arc::clone(&key.0)).collect();
         let mut found = upload::parts(&self.0, &intents).await?;
         Ok(keys.iter().map(|key| (key.clone(), found.remove(&key.0.id).unwrap_or_default())).collect())
-    }
-}
-
-impl BatchLoader<ReceivedOf> for Loader {
-    type Value = i64;
-    type Error = Error;
-
-    async fn load(&self, keys: &[ReceivedOf]) -> Result<HashMap<ReceivedOf, i64>> {
-        let ids: Vec<UploadIntentId> = keys.iter().map(|key| key.0).collect();
-        let sums = upload::received_bytes(&self.0, &ids).await?;
-        Ok(sums.into_iter().map(|(id, sum)| (ReceivedOf(id), sum)).collect())
     }
 }
 

@@ -18,6 +18,7 @@ mod loaders;
 mod node;
 mod plain;
 mod scalar;
+mod storage;
 mod stored_file;
 mod trash;
 mod upload;
@@ -58,6 +59,7 @@ pub struct Query(
     version::VersionQuery,
     change::ChangeQuery,
     upload::UploadQuery,
+    storage::StorageQuery,
     stored_file::StoredFileQuery,
     trash::TrashQuery,
     viewer::ViewerQuery,
@@ -70,6 +72,7 @@ pub struct Mutation(
     version::VersionMutation,
     folder::FolderMutation,
     asset::AssetMutation,
+    storage::StorageMutation,
     stored_file::StoredFileMutation,
     trash::TrashMutation,
     bulk::BulkMutation,

@@ -10,7 +10,7 @@ use super::asset::{Asset, Visibility};
 use super::change::Change;
 use super::context::{ContextExt as _, Result};
 use super::list::List;
-use super::loaders::{PartsOf, ReceivedOf};
+use super::loaders::PartsOf;
 use super::node::parse_id;
 use super::scalar::{ByteCount, DateTime, Url};
 use super::version::Version;
@@ -45,33 +45,27 @@ impl UploadIntent {
 
     /// Where to send the whole file; null for an upload in parts, once the bytes came, when it is over, and for who may
     /// not write.
-    async fn target(&self, ctx: &Context<'_>) -> Option<UploadTarget> {
+    async fn target(&self, ctx: &Context<'_>) -> Result<Option<UploadTarget>> {
         // Who has it may send the bytes.
-        ctx.actor().require(Role::Editor).ok()?;
-        uploads::target(ctx.app(), &self.0).map(Into::into)
+        if ctx.actor().require(Role::Editor).is_err() {
+            return Ok(None);
+        }
+        Ok(uploads::target(ctx.app(), &self.0).await?.map(Into::into))
     }
 
     /// The parts of an upload in parts, in order; empty for a single request.
     async fn parts(&self, ctx: &Context<'_>) -> Result<List<UploadPart>> {
-        if self.0.part_size_bytes.is_none() {
-            return Ok(List(Vec::new()));
-        }
-        let parts = ctx.loaders().one(PartsOf(Arc::clone(&self.0))).await?.unwrap_or_default();
-        let may_send = ctx.actor().require(Role::Editor).is_ok();
-        let part = |part: uploads::Part| {
-            let part = UploadPart::from(part);
-            UploadPart { target: part.target.filter(|_| may_send), ..part }
-        };
-        Ok(parts.into_iter().map(part).collect())
+        let parts = self.known_parts(ctx).await?.into_iter();
+        Ok(parts.map(|part| UploadPart { intent: Arc::clone(&self.0), part }).collect())
     }
 
     /// How many bytes arrived. Of a single request: 0 until all did.
     async fn received_bytes(&self, ctx: &Context<'_>) -> Result<ByteCount> {
-        let in_parts = self.0.part_size_bytes.is_some() && self.0.status == upload_intent::Status::Created;
-        if in_parts {
-            return Ok(ByteCount(ctx.loaders().one(ReceivedOf(self.0.id)).await?.unwrap_or(0)));
+        if self.0.status != upload_intent::Status::Created {
+            return Ok(ByteCount(self.0.received_bytes));
         }
-        Ok(ByteCount(self.0.received_bytes))
+        let parts = self.known_parts(ctx).await?;
+        Ok(ByteCount(parts.iter().filter(|part| part.received).map(|part| part.size).sum()))
     }
 
     /// Why it was rejected, for people.
@@ -100,6 +94,15 @@ impl UploadIntent {
     /// When it dies, unless it is finished.
     async fn expires_at(&self) -> DateTime {
         DateTime(self.0.expires_at)
+    }
+}
+
+impl UploadIntent {
+    async fn known_parts(&self, ctx: &Context<'_>) -> Result<Vec<uploads::Part>> {
+        if self.0.part_size_bytes.is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(ctx.loaders().one(PartsOf(Arc::clone(&self.0))).await?.unwrap_or_default())
     }
 }
 
@@ -149,7 +152,7 @@ pub struct HttpHeader {
 
 impl From<uploads::Target> for UploadTarget {
     fn from(target: uploads::Target) -> Self {
-        let header = |(name, value): (&str, String)| HttpHeader { name: name.to_owned(), value };
+        let header = |(name, value)| HttpHeader { name, value };
         Self {
             method: target.method.to_owned(),
             url: Url(target.url),
@@ -159,29 +162,40 @@ impl From<uploads::Target> for UploadTarget {
 }
 
 /// One part of an upload in parts.
-#[derive(SimpleObject)]
 pub struct UploadPart {
-    /// 1, 2, 3 …
-    number: i32,
-    /// Where it begins in the file.
-    offset: ByteCount,
-    /// How many bytes it has.
-    size: ByteCount,
-    /// Whether it came. One that came can be sent again until the upload is finished.
-    received: bool,
-    /// Send the part with this request; null once the upload is over.
-    target: Option<UploadTarget>,
+    intent: Arc<upload_intent::Model>,
+    part: uploads::Part,
 }
 
-impl From<uploads::Part> for UploadPart {
-    fn from(part: uploads::Part) -> Self {
-        Self {
-            number: part.number,
-            offset: ByteCount(part.offset),
-            size: ByteCount(part.size),
-            received: part.received,
-            target: part.target.map(Into::into),
+/// One part of an upload in parts.
+#[Object]
+impl UploadPart {
+    /// 1, 2, 3 …
+    async fn number(&self) -> i32 {
+        self.part.number
+    }
+
+    /// Where it begins in the file.
+    async fn offset(&self) -> ByteCount {
+        ByteCount(self.part.offset)
+    }
+
+    /// How many bytes it has.
+    async fn size(&self) -> ByteCount {
+        ByteCount(self.part.size)
+    }
+
+    /// Whether it came. One that came can be sent again until the upload is finished.
+    async fn received(&self) -> bool {
+        self.part.received
+    }
+
+    /// Send the part with this request; null once the upload is over, and for who may not write.
+    async fn target(&self, ctx: &Context<'_>) -> Result<Option<UploadTarget>> {
+        if ctx.actor().require(Role::Editor).is_err() {
+            return Ok(None);
         }
+        Ok(uploads::part_target(ctx.app(), &self.intent, &self.part).await?.map(Into::into))
     }
 }
 

@@ -77,8 +77,8 @@ impl Version {
         Url(versions::url(ctx.app(), &self.0))
     }
 
-    /// A URL that works without a role until it expires; for private assets, drafts and previews. Only for GET
-    /// and HEAD; once it is over, or changed in any way, it answers 403.
+    /// A URL that works without a role until it expires; for private assets, drafts and previews. Only for reading;
+    /// once it is over, or changed in any way, it answers 403.
     async fn signed_url(
         &self,
         ctx: &Context<'_>,
@@ -90,13 +90,11 @@ impl Version {
         )]
         disposition: ContentDisposition,
     ) -> Result<SignedUrl> {
-        let signed = versions::signed_url(
-            ctx.app(),
-            ctx.actor(),
-            &self.0,
-            expires_in_seconds.into(),
-            disposition.into(),
-        )?;
+        let file = ctx.loaders().one(self.0.stored_file_id).await?;
+        let (seconds, disposition) = (expires_in_seconds.into(), disposition.into());
+        let signed =
+            versions::signed_url(ctx.app(), ctx.actor(), &self.0, file.as_deref(), seconds, disposition);
+        let signed = signed.await?;
         Ok(SignedUrl { url: Url(signed.url), expires_at: DateTime(signed.expires_at) })
     }
 

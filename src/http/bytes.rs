@@ -2,6 +2,7 @@
 //! clients), and headers that keep what is in it from running with our rights.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
@@ -12,13 +13,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use entity::{BlobId, Timestamp};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::Server;
 use super::error::{self, HttpError};
-use crate::blob::{BlobKey, LocalStore};
+use crate::blob::{BlobKey, BlobStore, label, unhex};
+use crate::domain::delivery::{self, Delivery, Wanted};
 use crate::domain::error::Error;
 use crate::domain::version::{Access, Content, Disposition};
 
@@ -26,21 +27,6 @@ use crate::domain::version::{Access, Content, Disposition};
 const SMALL: u64 = 256 * 1024;
 /// Ranges of one request that are answered; with more the whole file is sent.
 const MAX_RANGES: usize = 16;
-/// What an HTTP header may have in `filename*` (RFC 8187, `attr-char`).
-const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'!')
-    .remove(b'#')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'^')
-    .remove(b'_')
-    .remove(b'`')
-    .remove(b'|')
-    .remove(b'~');
-
 /// Whether the bytes behind a URL can ever be others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
@@ -71,8 +57,11 @@ pub async fn send(
         headers.remove(header::CONTENT_DISPOSITION);
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
+    if let Some((url, cache)) = file.elsewhere(server, method).await? {
+        return Ok(redirect(&url, cache, &headers));
+    }
     let ranges = if *method == Method::GET { file.ranges(request) } else { Ranges::Whole };
-    let store = server.app().store();
+    let store = server.app().store(&file.backend).map_err(Error::storage)?;
     let (status, length, body) = match ranges {
         Ranges::Unsatisfiable => {
             let mut response =
@@ -94,17 +83,31 @@ pub async fn send(
             let multipart = Multipart::new(&file, ranges);
             headers.insert(header::CONTENT_TYPE, value(&multipart.content_type()));
             let length = multipart.length();
-            (StatusCode::PARTIAL_CONTENT, length, multipart.body(file.key, store.clone()))
+            (StatusCode::PARTIAL_CONTENT, length, multipart.body(&file, Arc::clone(store)))
         }
     };
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     Ok((status, headers, body).into_response())
 }
 
+/// Sends a reader to where the store answers by itself.
+fn redirect(url: &str, cache: &str, headers: &HeaderMap) -> Response {
+    let response =
+        (StatusCode::FOUND, [(header::LOCATION, value(url)), (header::CACHE_CONTROL, value(cache))]);
+    let mut response = response.into_response();
+    for name in [header::ACCESS_CONTROL_ALLOW_ORIGIN, header::VARY] {
+        if let Some(value) = headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}
+
 /// What is sent.
 #[derive(Debug, Clone)]
 pub struct File {
     key: BlobKey,
+    backend: String,
     size: u64,
     sha256: String,
     content_type: String,
@@ -129,8 +132,9 @@ impl File {
         let published = version.published_at.filter(|_| lifetime == Lifetime::Stable);
         Self {
             key: BlobKey::new(content.blob),
+            backend: content.backend,
             size: version.size_bytes.unsigned_abs(),
-            content_type: with_charset(&version.content_type),
+            content_type: version.content_type,
             modified: whole_seconds(published.unwrap_or(version.created_at)),
             sha256: version.sha256,
             filename: version.filename,
@@ -144,8 +148,9 @@ impl File {
     pub fn stored(file: entity::stored_file::Model, blob: BlobId) -> Self {
         Self {
             key: BlobKey::new(blob),
+            backend: file.backend,
             size: file.size_bytes.unsigned_abs(),
-            content_type: with_charset(&file.content_type),
+            content_type: file.content_type,
             modified: whole_seconds(file.created_at),
             sha256: file.sha256,
             filename: file.id.to_string(),
@@ -159,6 +164,31 @@ impl File {
     #[must_use]
     pub fn with_disposition(self, disposition: Disposition) -> Self {
         Self { disposition, ..self }
+    }
+
+    /// Where the reader is sent, if the store answers it by itself.
+    async fn elsewhere(
+        &self,
+        server: &Server,
+        method: &Method,
+    ) -> Result<Option<(String, &'static str)>, Error> {
+        let wanted = Wanted {
+            backend: &self.backend,
+            blob: self.key.id(),
+            content_type: &self.content_type,
+            filename: &self.filename,
+            disposition: self.disposition,
+            access: self.access,
+        };
+        Ok(match (delivery::of(server.app(), wanted).await?, self.lifetime) {
+            (Delivery::Public(url), Lifetime::Stable) => Some((url, "no-cache")),
+            (Delivery::Public(url), Lifetime::Immutable) => {
+                Some((url, "public, max-age=31536000, immutable"))
+            }
+            // The signature is for a GET alone.
+            (Delivery::Signed(url), _) if *method == Method::GET => Some((url, "private, no-store")),
+            _ => None,
+        })
     }
 
     fn etag(&self) -> String {
@@ -182,8 +212,8 @@ impl File {
         let digest = STANDARD.encode(unhex(&self.sha256));
         let mut headers = HeaderMap::new();
         for (name, text) in [
-            (header::CONTENT_TYPE, self.content_type.as_str()),
-            (header::CONTENT_DISPOSITION, &disposition(self.disposition, &self.filename)),
+            (header::CONTENT_TYPE, label::with_charset(&self.content_type).as_str()),
+            (header::CONTENT_DISPOSITION, &label::content_disposition(self.disposition, &self.filename)),
             (header::ETAG, &self.etag()),
             (header::LAST_MODIFIED, &httpdate::fmt_http_date(self.modified)),
             (header::CACHE_CONTROL, &cache),
@@ -195,7 +225,7 @@ impl File {
         ] {
             headers.insert(name, value(text));
         }
-        if can_run_script(&self.content_type) {
+        if label::can_run_script(&self.content_type) {
             let policy =
                 "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:";
             headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
@@ -255,15 +285,10 @@ impl File {
         format!("bytes {}-{}/{}", range.start(), range.end(), self.size)
     }
 
-    async fn body(&self, store: &LocalStore, range: RangeInclusive<u64>) -> Result<Body, HttpError> {
+    async fn body(&self, store: &Arc<dyn BlobStore>, range: RangeInclusive<u64>) -> Result<Body, HttpError> {
         let (start, end) = (*range.start(), range.end() + 1);
-        let blob = store.open_blob(&self.key).await.map_err(Error::storage)?;
-        if blob.size != self.size {
-            let cause = format!("{} has {} bytes and not {}", self.key, blob.size, self.size);
-            return Err(Error::storage(cause).into());
-        }
         if self.size <= SMALL {
-            let all = blob.read(0..self.size).await.map_err(Error::storage)?;
+            let all = store.read(&self.key, self.size, 0..self.size).await.map_err(Error::storage)?;
             if Sha256::digest(&all).as_slice() != unhex(&self.sha256) {
                 return Err(Error::storage(format!("{} has other bytes than were stored", self.key)).into());
             }
@@ -271,9 +296,11 @@ impl File {
             return Ok(Body::from(all.slice(index(start)?..index(end)?)));
         }
         if end - start <= SMALL {
-            return Ok(Body::from(blob.read(start..end).await.map_err(Error::storage)?));
+            return Ok(Body::from(
+                store.read(&self.key, self.size, start..end).await.map_err(Error::storage)?,
+            ));
         }
-        Ok(Body::from_stream(blob.stream(start..end).await.map_err(Error::storage)?))
+        Ok(Body::from_stream(store.stream(&self.key, self.size, start..end).await.map_err(Error::storage)?))
     }
 }
 
@@ -322,7 +349,8 @@ impl Multipart {
     fn new(file: &File, ranges: Vec<RangeInclusive<u64>>) -> Self {
         let boundary = Uuid::new_v4().simple().to_string();
         let head = |range: &RangeInclusive<u64>| {
-            let (content_type, content_range) = (&file.content_type, file.content_range(range));
+            let content_type = label::with_charset(&file.content_type);
+            let content_range = file.content_range(range);
             format!(
                 "\r\n--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {content_range}\r\n\r\n"
             )
@@ -342,45 +370,18 @@ impl Multipart {
         self.parts.iter().map(part).sum::<u64>() + self.end.len() as u64
     }
 
-    fn body(self, key: BlobKey, store: LocalStore) -> Body {
+    fn body(self, file: &File, store: Arc<dyn BlobStore>) -> Body {
+        let (key, size) = (file.key, file.size);
         let parts = stream::iter(self.parts).then(move |(head, range)| {
-            let store = store.clone();
+            let store = Arc::clone(&store);
             async move {
-                let blob = store.open_blob(&key).await?;
-                let bytes = blob.stream(*range.start()..range.end() + 1).await?;
+                let bytes = store.stream(&key, size, *range.start()..range.end() + 1).await?;
                 Ok::<_, std::io::Error>(stream::iter([Ok(head)]).chain(bytes))
             }
         });
         let end = stream::iter([Ok(self.end)]);
         Body::from_stream(parts.try_flatten().chain(end))
     }
-}
-
-/// Names the file for downloads, and says what a browser is to do with it (RFC 6266).
-fn disposition(disposition: Disposition, filename: &str) -> String {
-    let plain = |c: char| {
-        if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' }
-    };
-    let fallback: String = filename.chars().map(plain).collect();
-    let encoded = utf8_percent_encode(filename, ATTR_CHAR);
-    format!("{}; filename=\"{fallback}\"; filename*=UTF-8''{encoded}", disposition.word())
-}
-
-/// Text without a charset is read as Latin-1 by some; almost all of it is UTF-8.
-fn with_charset(content_type: &str) -> String {
-    let lower = content_type.to_ascii_lowercase();
-    if lower.starts_with("text/") && !lower.contains("charset") {
-        return format!("{content_type}; charset=utf-8");
-    }
-    content_type.to_owned()
-}
-
-/// Whether a browser that opens such a file would run what is in it, with the rights of our origin.
-fn can_run_script(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let known = ["text/html", "text/xml", "application/xml", "text/xsl"];
-    let holds_others = essence.starts_with("multipart/") || essence.starts_with("message/");
-    essence.ends_with("+xml") || holds_others || known.contains(&essence.as_str())
 }
 
 /// The entity tags of a header, in all its lines.
@@ -418,22 +419,9 @@ fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
 }
 
-fn unhex(hex: &str) -> Vec<u8> {
-    let digits = hex.as_bytes().as_chunks::<2>().0.iter();
-    digits.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn filenames_of_any_script_survive_in_a_header() {
-        assert_eq!(
-            disposition(Disposition::Inline, "hé\"llo 🦊.png"),
-            "inline; filename=\"h__llo _.png\"; filename*=UTF-8''h%C3%A9%22llo%20%F0%9F%A6%8A.png"
-        );
-    }
 
     #[test]
     fn ranges_are_read_as_the_standard_says() {
@@ -456,21 +444,5 @@ mod tests {
         }
         assert_eq!(parse_ranges("bytes=0-3", 0), Some(vec![]));
         assert_eq!(parse_ranges("bytes=-3", 0), Some(vec![]));
-    }
-
-    #[test]
-    fn what_can_run_script_is_known_by_its_type() {
-        for (content_type, can) in [
-            ("image/svg+xml", true),
-            ("text/html; charset=utf-8", true),
-            ("application/atom+xml", true),
-            ("multipart/x-mixed-replace; boundary=x", true),
-            ("message/rfc822", true),
-            ("application/pdf", false),
-            ("image/png", false),
-            ("text/plain", false),
-        ] {
-            assert_eq!(can_run_script(content_type), can, "{content_type}");
-        }
     }
 }

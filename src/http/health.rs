@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::Server;
+use crate::domain::storage;
 
 /// The process lives, whatever else is away.
 pub async fn live() -> &'static str {
@@ -16,17 +17,10 @@ pub async fn live() -> &'static str {
 /// The database and the store of bytes answer, and the server is not stopping.
 pub async fn ready(State(server): State<Server>) -> Response {
     let app = server.app();
-    let store = app.store().clone();
-    let store = tokio::task::spawn_blocking(move || store.check_writable()).await;
+    let store = storage::check(app).await;
     let parts = [
         ("database", app.database().ping().await.map_err(|error| error.to_string()).err()),
-        (
-            "storage",
-            store.map_or_else(
-                |error| Some(error.to_string()),
-                |done| done.err().map(|error| error.to_string()),
-            ),
-        ),
+        ("storage", store.err().map(|error| format!("{:?}", error.cause()))),
         ("server", (app.stopping().is_cancelled() || !app.takes_jobs()).then(|| "stopping".to_owned())),
     ];
     for (part, cause) in parts.iter().filter_map(|(part, cause)| Some((part, cause.as_ref()?))) {

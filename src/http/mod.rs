@@ -97,6 +97,7 @@ pub fn router(server: Server) -> Router {
         .route("/uploads/{id}/parts/{number}", put(uploads::receive_part))
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::map_response(uploads::close_refused))
         .layer(signed_writes());
     let graphql = Router::new()
         .route("/graphql", any(graphql::endpoint))

@@ -74,6 +74,14 @@ pub async fn receive_part(
     Ok(answer(&json!({ "number": number, "sha256": sha256 }), Some(&sha256)))
 }
 
+/// A body that was refused is not read: the client is told that nothing else can come after it on the connection.
+pub async fn close_refused(mut response: Response) -> Response {
+    if !response.status().is_success() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 fn check_whole(headers: &HeaderMap) -> Result<(), Error> {
     for header in [header::CONTENT_RANGE, header::CONTENT_ENCODING] {
         if headers.contains_key(&header) {

@@ -75,6 +75,8 @@ async fn strangers_read_public_bytes_and_nothing_else() {
         "{ storedFile(id: \"file_01jd3aaaaaaaaaaaaaaaaaaaaa\") { id } }".to_owned(),
         "{ asset(path: \"a/public\", at: { time: \"2030-01-01T00:00:00Z\" }) { id } }".to_owned(),
         "{ folder(path: \"a\", at: { time: \"2030-01-01T00:00:00Z\" }) { id } }".to_owned(),
+        "{ storage { default { name } } }".to_owned(),
+        "mutation { setDefaultStorage(input: { backend: \"local\" }) { storage { default { name } } } }".to_owned(),
         "mutation { generateUploadUrl { url } }".to_owned(),
         "mutation { createVersion(input: { path: \"x\", storedFileId: \"file_01jd3aaaaaaaaaaaaaaaaaaaaa\" }) { version { id } } }".to_owned(),
         "mutation { deleteStoredFile(input: { id: \"file_01jd3aaaaaaaaaaaaaaaaaaaaa\" }) { deletedId } }".to_owned(),

@@ -11,6 +11,7 @@ mod http;
 mod model;
 mod schema;
 mod servers;
+mod storage;
 mod story;
 mod support;
 mod tidy;

@@ -124,6 +124,8 @@ pub fn blobs(plan: &Plan) -> Vec<blob::Model> {
         sha256: bytes.sha256.clone(),
         size_bytes: bytes.size(),
         created_at: plan.at(0),
+        content_type: None,
+        filename: None,
     };
     plan.blobs.iter().enumerate().map(row).collect()
 }

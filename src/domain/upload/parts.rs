@@ -4,17 +4,17 @@ use bytes::Bytes;
 use entity::upload_intent;
 use entity::upload_intent::{RejectionCode, Status};
 use entity::{UploadIntentId, upload_part};
-use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::receive::{check_digest, compare, open, settle, stage};
+use super::receive::{check_digest, compare, open, stage};
 use super::{Declared, Target, check_waits_for_bytes, discard_staged, lock};
 use crate::app::App;
-use crate::blob::StagingKey;
+use crate::blob::{Direct, SentPart, StagingKey};
 use crate::domain::actor::Actor;
 use crate::domain::error::{Error, Result, UploadError};
 use crate::domain::{Edit, commit};
@@ -28,6 +28,9 @@ const MAX_PART: i64 = 5 * 1024 * 1024 * 1024;
 /// Most parts of an upload.
 const MAX_PARTS: i64 = 10_000;
 
+/// Uploads whose parts are listed at the same time.
+const LISTINGS: usize = 8;
+
 /// A part of an upload.
 #[derive(Debug, Clone)]
 pub struct Part {
@@ -39,8 +42,6 @@ pub struct Part {
     pub size: i64,
     /// Whether it came.
     pub received: bool,
-    /// The request that brings it; none once the upload is over.
-    pub target: Option<Target>,
 }
 
 /// The size of the parts of an upload; none when one request brings all of it.
@@ -69,50 +70,98 @@ pub(super) fn size(size: Option<i64>, part: Option<i64>) -> Result<Option<i64>> 
 /// The parts of several uploads, in order; of those that come in one request there are none.
 ///
 /// # Errors
-/// What the database says.
+/// What the database or the store says.
 pub async fn parts(
     app: &App,
-    intents: &[std::sync::Arc<upload_intent::Model>],
+    intents: &[Arc<upload_intent::Model>],
 ) -> Result<HashMap<UploadIntentId, Vec<Part>>> {
-    let split = intents.iter().filter(|intent| intent.part_size_bytes.is_some());
-    let ids: Vec<UploadIntentId> = split.map(|intent| intent.id).collect();
-    let mut received: HashMap<UploadIntentId, Vec<i32>> = HashMap::new();
-    if !ids.is_empty() {
-        let wanted = upload_part::Column::IntentId.is_in(ids);
-        for row in upload_part::Entity::find().filter(wanted).all(app.read()).await? {
-            received.entry(row.intent_id).or_default().push(row.number);
-        }
-    }
+    let split: Vec<&upload_intent::Model> =
+        intents.iter().map(AsRef::as_ref).filter(|intent| intent.part_size_bytes.is_some()).collect();
+    let arrived = arrived(app, &split).await?;
     let none = Vec::new();
     let parts = intents.iter().map(|intent| {
-        let received = received.get(&intent.id).unwrap_or(&none);
-        (
-            intent.id,
-            plan(intent)
-                .map(|(number, offset, size)| part(app, intent, number, offset, size, received))
-                .collect(),
-        )
+        let arrived = arrived.get(&intent.id).unwrap_or(&none);
+        let all_came = matches!(intent.status, Status::Received | Status::Finished);
+        let parts = plan(intent).map(|(number, offset, size)| {
+            let came = arrived.iter().any(|part| part.number == number && part.size == size.unsigned_abs());
+            Part { number, offset, size, received: all_came || came }
+        });
+        (intent.id, parts.collect())
     });
     Ok(parts.collect())
 }
 
-fn part(
+/// The parts that came of each upload in parts, in order.
+async fn arrived(
     app: &App,
-    intent: &upload_intent::Model,
-    number: i32,
-    offset: i64,
-    size: i64,
-    received: &[i32],
-) -> Part {
-    let over = !matches!(intent.status, Status::Created);
-    let target = (intent.status == Status::Created).then(|| {
-        let signature = app.signer().sign(SIGNATURE, &subject(intent.id, number));
-        let url = format!("{}/uploads/{}/parts/{number}?signature={signature}", app.public_url(), intent.id);
-        Target { method: "PUT", url, headers: Vec::new() }
-    });
-    let came =
-        received.contains(&number) || (over && matches!(intent.status, Status::Received | Status::Finished));
-    Part { number, offset, size, received: came, target }
+    intents: &[&upload_intent::Model],
+) -> Result<HashMap<UploadIntentId, Vec<SentPart>>> {
+    let mut arrived: HashMap<UploadIntentId, Vec<SentPart>> = HashMap::new();
+    let here = intents.iter().filter(|intent| intent.upload_ref.is_none());
+    let here: Vec<UploadIntentId> = here.map(|intent| intent.id).collect();
+    if !here.is_empty() {
+        let wanted = upload_part::Column::IntentId.is_in(here);
+        let rows = upload_part::Entity::find().filter(wanted).order_by_asc(upload_part::Column::Number);
+        for row in rows.all(app.read()).await? {
+            let part = SentPart { number: row.number, size: row.size_bytes.unsigned_abs(), etag: row.sha256 };
+            arrived.entry(row.intent_id).or_default().push(part);
+        }
+    }
+    let mut listings = Vec::new();
+    for intent in intents {
+        if intent.upload_ref.is_some() && intent.status == Status::Created {
+            listings.push(listing(app, intent));
+        }
+    }
+    let mut listed = stream::iter(listings).buffer_unordered(LISTINGS);
+    while let Some((id, parts)) = listed.try_next().await? {
+        arrived.insert(id, parts);
+    }
+    Ok(arrived)
+}
+
+fn listing<'a>(
+    app: &'a App,
+    intent: &'a upload_intent::Model,
+) -> BoxFuture<'a, Result<(UploadIntentId, Vec<SentPart>)>> {
+    async move { Ok((intent.id, sent(app, intent).await?.unwrap_or_default())) }.boxed()
+}
+
+/// The parts that a client sent straight to a bucket; none when the bucket knows of no such upload any more.
+async fn sent(app: &App, intent: &upload_intent::Model) -> Result<Option<Vec<SentPart>>> {
+    let (direct, upload) = direct(app, intent)?;
+    match direct.parts(&StagingKey::parts(intent.id), upload).await {
+        Ok(parts) => Ok(Some(parts)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::storage(error)),
+    }
+}
+
+/// The bucket that takes the parts of an upload, and what it knows the upload by.
+fn direct<'a>(app: &'a App, intent: &'a upload_intent::Model) -> Result<(&'a dyn Direct, &'a str)> {
+    let direct = super::store(app, intent)?.direct();
+    let both = direct.zip(intent.upload_ref.as_deref());
+    both.ok_or_else(|| Error::storage(format!("{} is no bucket any more", intent.backend)))
+}
+
+/// The request that brings a part; none once the upload has all its bytes, or is over.
+///
+/// # Errors
+/// `STORAGE_UNAVAILABLE` when the backend cannot sign one.
+pub async fn part_target(app: &App, intent: &upload_intent::Model, part: &Part) -> Result<Option<Target>> {
+    if intent.status != Status::Created {
+        return Ok(None);
+    }
+    let number = part.number;
+    if intent.upload_ref.is_some() {
+        let (direct, upload) = direct(app, intent)?;
+        let (key, size) = (StagingKey::parts(intent.id), part.size.unsigned_abs());
+        let target = direct.part_target(&key, upload, number, size, super::life(app, intent)).await;
+        return target.map(Some).map_err(Error::storage);
+    }
+    let signature = app.signer().sign(SIGNATURE, &subject(intent.id, number));
+    let url = format!("{}/uploads/{}/parts/{number}?signature={signature}", app.public_url(), intent.id);
+    Ok(Some(Target { method: "PUT", url, headers: Vec::new() }))
 }
 
 /// Number, offset and size of each part.
@@ -139,13 +188,13 @@ fn subject(id: UploadIntentId, number: i32) -> String {
 /// # Errors
 /// `FORBIDDEN` for a wrong signature; `SIZE_MISMATCH` or `CHECKSUM_MISMATCH`, and the part can be sent again;
 /// `UPLOAD_INCOMPLETE` when the body breaks off; `UPLOAD_ALREADY_RECEIVED`, `UPLOAD_CANCELLED`, `UPLOAD_EXPIRED`.
-pub async fn receive_part<E: std::fmt::Display>(
+pub async fn receive_part(
     app: &App,
     id: UploadIntentId,
     number: i32,
     signature: &str,
     declared: Declared,
-    body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+    body: impl Stream<Item = std::result::Result<Bytes, String>> + Send + Unpin,
 ) -> Result<String> {
     let intent = open(app, id, SIGNATURE, &subject(id, number), signature).await?;
     let planned = plan(&intent).find(|(planned, ..)| *planned == number);
@@ -158,10 +207,10 @@ pub async fn receive_part<E: std::fmt::Display>(
     let staged = stage(app, &intent, &key, body, size.unsigned_abs()).await?;
     let staged = staged.ok_or_else(|| mismatch("more"))?;
     if staged.size != size.unsigned_abs() {
-        discard_staged(app, &key).await;
+        discard_staged(app, &intent, &key).await;
         return Err(mismatch(&staged.size.to_string()));
     }
-    check_digest(app, &key, declared.sha256.as_deref(), &staged).await?;
+    check_digest(app, &intent, &key, declared.sha256.as_deref(), &staged).await?;
     let row = upload_part::ActiveModel {
         intent_id: Set(id),
         number: Set(number),
@@ -170,10 +219,10 @@ pub async fn receive_part<E: std::fmt::Display>(
         staging_key: Set(key.to_string()),
     };
     match keep(app, &intent, row).await {
-        Ok(Some(before)) => discard_staged(app, &before).await,
+        Ok(Some(before)) => discard_staged(app, &intent, &before).await,
         Ok(None) => {}
         Err(error) => {
-            discard_staged(app, &key).await;
+            discard_staged(app, &intent, &key).await;
             return Err(error);
         }
     }
@@ -218,26 +267,6 @@ pub(super) async fn forget(edit: Edit<'_>, ids: Vec<UploadIntentId>) -> Result<(
     Ok(())
 }
 
-/// Bytes that came of several uploads in parts.
-///
-/// # Errors
-/// What the database says.
-pub async fn received_bytes(app: &App, ids: &[UploadIntentId]) -> Result<HashMap<UploadIntentId, i64>> {
-    let rows: Vec<(UploadIntentId, i64)> = upload_part::Entity::find()
-        .select_only()
-        .column(upload_part::Column::IntentId)
-        .column(upload_part::Column::SizeBytes)
-        .filter(upload_part::Column::IntentId.is_in(ids.iter().copied()))
-        .into_tuple()
-        .all(app.read())
-        .await?;
-    let mut sums = HashMap::new();
-    for (id, size) in rows {
-        *sums.entry(id).or_insert(0) += size;
-    }
-    Ok(sums)
-}
-
 /// Puts the parts of an upload together, and compares the whole with what was declared. That may take longer than
 /// the caller waits: it goes on without it, and whoever finishes meanwhile waits for the same.
 pub(super) async fn assemble(
@@ -246,59 +275,66 @@ pub(super) async fn assemble(
     tags: Option<&[(i32, String)]>,
 ) -> Result<upload_intent::Model> {
     super::check_not_over(&intent)?;
+    let came = if intent.upload_ref.is_some() {
+        // Without a listing the bucket has put them together already.
+        sent(app, &intent).await?.unwrap_or_else(|| all(&intent))
+    } else {
+        arrived(app, &[&intent]).await?.remove(&intent.id).unwrap_or_default()
+    };
+    check_complete(&intent, &came, tags)?;
+    let library = app.clone();
+    super::collect::once(app, intent.id, async move { join(&library, intent, came).await }).await
+}
+
+/// All parts of an upload, as planned.
+fn all(intent: &upload_intent::Model) -> Vec<SentPart> {
+    let part = |(number, _, size): (i32, i64, i64)| SentPart {
+        number,
+        size: size.unsigned_abs(),
+        etag: String::new(),
+    };
+    plan(intent).map(part).collect()
+}
+
+async fn join(app: &App, intent: upload_intent::Model, came: Vec<SentPart>) -> Result<()> {
+    let permit = app.uploads().acquire().await.map_err(Error::internal)?;
+    let (whole, staged, parts) = if intent.upload_ref.is_some() {
+        let (direct, upload) = direct(app, &intent)?;
+        let key = StagingKey::parts(intent.id);
+        (key, direct.complete(&key, upload, &came).await.map_err(Error::storage)?, Vec::new())
+    } else {
+        let parts = staged_parts(app, &intent).await?;
+        let whole = StagingKey { intent: intent.id, attempt: app.clock().new_id() };
+        (whole, super::store(app, &intent)?.join(&parts, &whole).await.map_err(Error::storage)?, parts)
+    };
+    drop(permit);
+    super::collect::conclude(app, &intent, whole, compare(&intent, staged)).await?;
+    for key in &parts {
+        discard_staged(app, &intent, key).await;
+    }
+    Ok(())
+}
+
+/// Where the parts of an upload are staged, in order.
+async fn staged_parts(app: &App, intent: &upload_intent::Model) -> Result<Vec<StagingKey>> {
     let rows = upload_part::Entity::find()
         .filter(upload_part::Column::IntentId.eq(intent.id))
         .order_by_asc(upload_part::Column::Number)
         .all(app.read())
         .await?;
-    check_complete(&intent, &rows, tags)?;
-    let (id, library) = (intent.id, app.clone());
-    let work = async move {
-        let joined = join(&library, intent, rows).await;
-        joined.map_err(|error| {
-            error.cause().map_or_else(|| error.to_string(), |cause| format!("{cause:?}")).into()
-        })
-    };
-    let outcome = app.joins().run(id, work).await;
-    // The row tells what came of it, whoever did it.
-    let now = super::as_of_now(super::load(app.read(), id).await?, app.clock().now());
-    super::check_not_over(&now)?;
-    match (now.status, outcome) {
-        (Status::Created, Err(problem)) => Err(Error::storage(problem)),
-        _ => Ok(now),
-    }
-}
-
-async fn join(app: &App, intent: upload_intent::Model, rows: Vec<upload_part::Model>) -> Result<()> {
     let keys = rows.iter().map(|row| row.staging_key.parse::<StagingKey>());
-    let keys: Vec<StagingKey> = keys.collect::<std::result::Result<_, _>>().map_err(Error::internal)?;
-    let whole = StagingKey { intent: intent.id, attempt: app.clock().new_id() };
-    let permit = app.uploads().acquire().await.map_err(Error::internal)?;
-    let staged = app.store().join(&keys, &whole).await.map_err(Error::storage)?;
-    drop(permit);
-    let outcome = settle(app, &intent, whole, compare(&intent, staged)).await;
-    if !matches!(&outcome, Ok(intent) if intent.status == Status::Received) {
-        discard_staged(app, &whole).await;
-    }
-    match outcome {
-        // Another server may have put them together just now.
-        Ok(_) | Err(Error::Upload { reason: UploadError::AlreadyReceived, .. }) => {}
-        Err(error) => return Err(error),
-    }
-    for key in &keys {
-        discard_staged(app, key).await;
-    }
-    app.announce(intent.id);
-    Ok(())
+    keys.collect::<std::result::Result<_, _>>().map_err(Error::internal)
 }
 
 fn check_complete(
     intent: &upload_intent::Model,
-    rows: &[upload_part::Model],
+    came: &[SentPart],
     tags: Option<&[(i32, String)]>,
 ) -> Result<()> {
     let missing: Vec<String> = plan(intent)
-        .filter(|(number, ..)| !rows.iter().any(|row| row.number == *number))
+        .filter(|(number, _, size)| {
+            !came.iter().any(|part| part.number == *number && part.size == size.unsigned_abs())
+        })
         .map(|(number, ..)| number.to_string())
         .take(10)
         .collect();
@@ -307,8 +343,11 @@ fn check_complete(
         return Err(Error::upload(UploadError::Incomplete, message));
     }
     for (number, tag) in tags.unwrap_or_default() {
-        let row = rows.iter().find(|row| row.number == *number);
-        if row.is_none_or(|row| row.sha256 != tag.trim_matches('"')) {
+        let part = came.iter().find(|part| part.number == *number);
+        // Of parts that were put together before, nobody knows the tags any more.
+        let fits =
+            |part: &SentPart| part.etag.is_empty() || part.etag.trim_matches('"') == tag.trim_matches('"');
+        if !part.is_some_and(fits) {
             let message = format!(
                 "has another part {number} than came: its etag is the one that its request was answered with"
             );

@@ -8,10 +8,11 @@ use entity::stored_file as file_row;
 use entity::upload_intent::{self, RejectionCode, Status};
 use futures_util::Stream;
 use sea_orm::{ActiveModelTrait as _, ActiveValue::Set, EntityTrait as _, IntoActiveModel as _};
+use std::pin::pin;
 
 use super::{SIGNATURE, as_of_now, check_waits_for_bytes, discard_staged, load, lock, rejection};
 use crate::app::App;
-use crate::blob::{StageError, Staged, StagingKey};
+use crate::blob::{Incoming, StageError, Staged, StagingKey};
 use crate::domain::actor::Actor;
 use crate::domain::commit;
 use crate::domain::content_type::{self, Verdict};
@@ -54,13 +55,13 @@ pub enum Received {
 /// `FORBIDDEN` for a wrong signature; `SIZE_MISMATCH`, `CHECKSUM_MISMATCH` or `CONTENT_TYPE_MISMATCH` when
 /// they are not what was declared, and the intent is rejected; `UPLOAD_INCOMPLETE` when the body breaks off,
 /// and the intent waits on; `UPLOAD_ALREADY_RECEIVED`, `UPLOAD_CANCELLED`, `UPLOAD_EXPIRED`.
-pub async fn receive<E: std::fmt::Display>(
+pub async fn receive(
     app: &App,
     id: UploadIntentId,
     way: Way,
     signature: &str,
     declared: Declared,
-    body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+    body: impl Stream<Item = std::result::Result<Bytes, String>> + Send + Unpin,
 ) -> Result<Received> {
     let mut intent = match open(app, id, SIGNATURE, &id.to_string(), signature).await {
         Err(error @ Error::Upload { reason: UploadError::AlreadyReceived, .. }) if way == Way::File => {
@@ -83,7 +84,7 @@ pub async fn receive<E: std::fmt::Display>(
     let key = StagingKey { intent: id, attempt: app.clock().new_id() };
     let verdict = match stage(app, &intent, &key, body, limit).await? {
         Some(staged) => {
-            check_digest(app, &key, declared.sha256.as_deref(), &staged).await?;
+            check_digest(app, &intent, &key, declared.sha256.as_deref(), &staged).await?;
             compare(&intent, staged)
         }
         None => Err(Rejection {
@@ -93,7 +94,7 @@ pub async fn receive<E: std::fmt::Display>(
     };
     let outcome = settle(app, &intent, key, verdict).await;
     if !matches!(&outcome, Ok(intent) if intent.status == Status::Received) {
-        discard_staged(app, &key).await;
+        discard_staged(app, &intent, &key).await;
     }
     let intent = outcome?;
     app.announce(intent.id);
@@ -108,11 +109,11 @@ pub async fn receive<E: std::fmt::Display>(
 
 /// The file that the same bytes became when they were sent before, while the URL is good: whoever lost the answer may
 /// ask again.
-async fn sent_again<E: std::fmt::Display>(
+async fn sent_again(
     app: &App,
     id: UploadIntentId,
     declared: Declared,
-    body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+    body: impl Stream<Item = std::result::Result<Bytes, String>> + Send + Unpin,
 ) -> Result<Option<file_row::Model>> {
     let intent = load(app.read(), id).await?;
     if intent.path.is_some() || app.clock().now() >= intent.expires_at {
@@ -122,8 +123,8 @@ async fn sent_again<E: std::fmt::Display>(
     let Some(staged) = stage(app, &intent, &key, body, intent.received_bytes.unsigned_abs()).await? else {
         return Ok(None);
     };
-    check_digest(app, &key, declared.sha256.as_deref(), &staged).await?;
-    discard_staged(app, &key).await;
+    check_digest(app, &intent, &key, declared.sha256.as_deref(), &staged).await?;
+    discard_staged(app, &intent, &key).await;
     if intent.sha256 != Some(staged.sha256) {
         return Ok(None);
     }
@@ -138,7 +139,7 @@ async fn sent_again<E: std::fmt::Display>(
 /// Longest body of a single request, in bytes.
 const MAX_SINGLE: i64 = 5 * 1024 * 1024 * 1024;
 
-fn max_single(app: &App) -> i64 {
+pub(super) fn max_single(app: &App) -> i64 {
     app.config().max_upload_bytes.min(MAX_SINGLE)
 }
 
@@ -161,21 +162,20 @@ pub(super) async fn open(
 }
 
 /// Writes a body to the staging area; none when it is longer than `limit`.
-pub(super) async fn stage<E: std::fmt::Display>(
+pub(super) async fn stage(
     app: &App,
     intent: &upload_intent::Model,
     key: &StagingKey,
-    body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+    body: impl Stream<Item = std::result::Result<Bytes, String>> + Send + Unpin,
     limit: u64,
 ) -> Result<Option<Staged>> {
     let permit = tokio::time::timeout(PERMIT_WAIT, app.uploads().acquire()).await;
     let busy = |_| Error::RateLimited("too many uploads at the same time; try again".to_owned());
     let _permit = permit.map_err(busy)?.map_err(Error::internal)?;
-    let left = intent.expires_at.0 - app.clock().now().0;
-    let staging = app.store().stage(key, body, limit);
+    let body: Incoming<'_> = pin!(body);
+    let staging = super::store(app, intent)?.stage(key, body, limit);
     // A sender that takes longer than the intent lives keeps a place that others need.
-    let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-    let staged = tokio::time::timeout(left, staging).await;
+    let staged = tokio::time::timeout(super::life(app, intent), staging).await;
     match staged {
         Ok(Ok(staged)) => Ok(Some(staged)),
         Ok(Err(StageError::TooLong)) => Ok(None),
@@ -192,6 +192,7 @@ pub(super) async fn stage<E: std::fmt::Display>(
 /// of it, and the upload waits on.
 pub(super) async fn check_digest(
     app: &App,
+    intent: &upload_intent::Model,
     key: &StagingKey,
     declared: Option<&str>,
     staged: &Staged,
@@ -199,7 +200,7 @@ pub(super) async fn check_digest(
     let Some(declared) = declared.filter(|declared| *declared != staged.sha256) else {
         return Ok(());
     };
-    discard_staged(app, key).await;
+    discard_staged(app, intent, key).await;
     let message =
         format!("the digest sent along is {declared}, the bytes have {}; send them again", staged.sha256);
     Err(Error::upload(UploadError::Rejected(RejectionCode::ChecksumMismatch), message))
@@ -209,6 +210,13 @@ pub(super) async fn check_digest(
 pub(super) struct Rejection {
     code: RejectionCode,
     message: String,
+}
+
+impl Rejection {
+    pub fn too_long(limit: u64, size: u64) -> Self {
+        let message = format!("at most {limit} bytes were declared or are taken, {size} came");
+        Self { code: RejectionCode::SizeMismatch, message }
+    }
 }
 
 /// What was found of bytes that fit.

@@ -6,13 +6,17 @@ use sea_orm::{
     ActiveEnum as _, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::{discard_staged, is_open, load};
+use std::sync::Arc;
+
+use super::{discard_staged_in, is_open, load, store};
 use crate::app::App;
-use crate::blob::{BlobKey, StagingKey};
+use crate::blob::{BlobKey, BlobStore, Direct, StagingKey};
 use crate::domain::actor::Actor;
 use crate::domain::commit;
 use crate::domain::error::{Error, Result};
 
+/// How long an upload in parts may be known to the bucket alone, and a copy in parts take, in milliseconds.
+const BEGINNING_MS: i64 = 24 * 3_600_000;
 /// Intents that one sweep ends, at most; the next sweep goes on.
 const SWEEP_BATCH: u64 = 500;
 
@@ -36,7 +40,7 @@ pub async fn sweep(app: &App) -> Result<usize> {
             app.announce(*id);
         }
     }
-    remove_stale_staging(app).await?;
+    tidy_some(app, |store| store.direct().is_none()).await;
     let mut swept = Vec::with_capacity(ids.len());
     for intent in due {
         match remove_unfinished(app, &intent).await {
@@ -88,9 +92,52 @@ async fn mark_swept(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
     .map(drop)
 }
 
+/// Removes what lies in the staging areas of buckets and no open upload will use: what crashes left, and what came so
+/// late that its upload had been swept. It lists what is there, which buckets charge for; in folders [`sweep`] does it.
+pub async fn tidy(app: &App) {
+    tidy_some(app, |store| store.direct().is_some()).await;
+}
+
+async fn tidy_some(app: &App, which: impl Fn(&dyn BlobStore) -> bool) {
+    for (backend, store) in app.stores().iter().filter(|(_, store)| which(store.as_ref())) {
+        let staged = remove_stale_staging(app, store).await;
+        let unfinished = match store.direct() {
+            Some(direct) => end_unfinished(app, direct).await,
+            None => Ok(()),
+        };
+        // One that is away holds up no other.
+        for error in [staged, unfinished].into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, cause = ?error.cause(), backend, "cannot tidy up what was staged; trying again");
+        }
+    }
+}
+
+/// Ends uploads in parts that no open intent knows.
+async fn end_unfinished(app: &App, direct: &dyn Direct) -> Result<()> {
+    let unfinished = direct.unfinished().await.map_err(Error::storage)?;
+    let young = app.clock().now().0 - BEGINNING_MS;
+    for some in unfinished.chunks(500) {
+        let intents = upload_intent::Entity::find()
+            .filter(upload_intent::Column::Id.is_in(some.iter().map(|upload| upload.key.intent)))
+            .all(app.read())
+            .await?;
+        for upload in some {
+            let wanted = match intents.iter().find(|intent| intent.id == upload.key.intent) {
+                Some(intent) => is_open(intent.status),
+                // The bucket knows of it before the database does.
+                None => upload.since_ms > young,
+            };
+            if !wanted && let Err(error) = direct.abort(&upload.key, &upload.upload).await {
+                tracing::warn!(%error, key = %upload.key, "cannot end an upload in parts; trying again");
+            }
+        }
+    }
+    direct.end_copies(young).await.map_err(Error::storage)
+}
+
 /// Removes staging files that no open intent will use.
-async fn remove_stale_staging(app: &App) -> Result<()> {
-    let staged = app.store().staged().await.map_err(Error::storage)?;
+async fn remove_stale_staging(app: &App, store: &Arc<dyn BlobStore>) -> Result<()> {
+    let staged = store.staged().await.map_err(Error::storage)?;
     for keys in staged.chunks(500) {
         let ids = keys.iter().map(|key| key.intent);
         let intents = upload_intent::Entity::find()
@@ -106,7 +153,7 @@ async fn remove_stale_staging(app: &App) -> Result<()> {
             })
         };
         for key in keys.iter().filter(|key| !wanted(key)) {
-            discard_staged(app, key).await;
+            discard_staged_in(store, key).await;
         }
     }
     Ok(())
@@ -127,8 +174,12 @@ async fn remove_unfinished(app: &App, intent: &upload_intent::Model) -> Result<R
     if is_open(intent.status) {
         return Ok(Remains::StillOpen);
     }
+    super::discard_sent(app, &intent).await.map_err(Error::storage)?;
     if intent.status != Status::Finished {
-        app.store().remove(&BlobKey::new(BlobId(intent.stored_file_id.0))).await.map_err(Error::storage)?;
+        store(app, &intent)?
+            .remove(&BlobKey::new(BlobId(intent.stored_file_id.0)))
+            .await
+            .map_err(Error::storage)?;
     }
     Ok(Remains::None)
 }

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use entity::{BlobId, Timestamp, VersionId, stored_file, version};
 use sea_orm::EntityTrait as _;
 
 use crate::app::App;
 use crate::blob::BlobKey;
+pub use crate::blob::label::Disposition;
 use crate::domain::actor::{Actor, Role};
 use crate::domain::asset::{self, Asset};
+use crate::domain::delivery::{self, Wanted};
 use crate::domain::error::{Error, Result};
 use crate::domain::path::{TreePath, percent_encode};
 use crate::domain::{content_type, former};
@@ -33,6 +36,8 @@ pub struct Content {
     pub version: version::Model,
     /// Its bytes.
     pub blob: BlobId,
+    /// Name of the storage backend that has them.
+    pub backend: String,
     /// Who may read it.
     pub access: Access,
 }
@@ -81,8 +86,8 @@ async fn content_of(app: &App, version: version::Model, access: Access) -> Resul
     let file = stored_file::Entity::find_by_id(version.stored_file_id).one(app.read()).await?;
     // A purge may have come between.
     let gone = || Error::NotFound(format!("there is no version {}", version.id));
-    let blob = file.and_then(|file| file.blob_id).ok_or_else(gone)?;
-    Ok(Content { version, blob, access })
+    let (blob, backend) = file.and_then(|file| Some((file.blob_id?, file.backend))).ok_or_else(gone)?;
+    Ok(Content { version, blob, backend, access })
 }
 
 /// How a reader shows that it may read a version.
@@ -121,26 +126,6 @@ fn access(actor: &Actor, asset: &entity::asset::Model, version: &version::Model)
     }
 }
 
-/// What a browser does with a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
-    /// Shows it.
-    Inline,
-    /// Offers to save it.
-    Attachment,
-}
-
-impl Disposition {
-    /// The word in URLs and headers (RFC 6266).
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Inline => "inline",
-            Self::Attachment => "attachment",
-        }
-    }
-}
-
 /// A URL that works for whoever has it.
 #[derive(Debug, Clone)]
 pub struct SignedUrl {
@@ -155,14 +140,15 @@ const SIGNATURE: &str = "version";
 /// Longest life of a signed URL, in seconds.
 const MAX_LIFE: i64 = 604_800;
 
-/// A URL of a version that works without a role until it expires.
+/// A URL of a version, whose bytes are those of `file`, that works without a role until it expires.
 ///
 /// # Errors
 /// `BAD_USER_INPUT` for a life that is too long or none; when the actor may not read.
-pub fn signed_url(
+pub async fn signed_url(
     app: &App,
     actor: &Actor,
     version: &version::Model,
+    file: Option<&stored_file::Model>,
     seconds: i64,
     disposition: Disposition,
 ) -> Result<SignedUrl> {
@@ -173,13 +159,28 @@ pub fn signed_url(
     }
     // Whole seconds, since the URL has them.
     let until = (app.clock().now().0 + 999).div_euclid(1000) + seconds;
+    let expires_at = Timestamp(until * 1000);
+    if let Some((file, blob)) = file.and_then(|file| Some((file, file.blob_id?))) {
+        let wanted = Wanted {
+            backend: &file.backend,
+            blob,
+            content_type: &version.content_type,
+            filename: &version.filename,
+            disposition,
+            access: Access::Private,
+        };
+        let life = Duration::from_secs(seconds.unsigned_abs());
+        if let Some(url) = delivery::signed_url(app, wanted, life).await? {
+            return Ok(SignedUrl { url, expires_at });
+        }
+    }
     let signature = app.signer().sign(SIGNATURE, &subject(version.id, until, disposition.word()));
     let url = format!(
         "{}?expires={until}&disposition={}&signature={signature}",
         url(app, version),
         disposition.word()
     );
-    Ok(SignedUrl { url, expires_at: Timestamp(until * 1000) })
+    Ok(SignedUrl { url, expires_at })
 }
 
 fn subject(id: VersionId, until: i64, disposition: &str) -> String {
@@ -258,9 +259,10 @@ pub async fn read_text(
     }
     budget.take(size)?;
     let file = stored_file::Entity::find_by_id(version.stored_file_id).one(app.read()).await?;
-    let Some(blob) = file.and_then(|file| file.blob_id) else { return Ok(None) };
-    let blob = app.store().open_blob(&BlobKey::new(blob)).await.map_err(Error::storage)?;
-    let bytes = blob.read(0..size).await.map_err(Error::storage)?;
+    let place = file.and_then(|file| Some((file.blob_id?, file.backend)));
+    let Some((blob, backend)) = place else { return Ok(None) };
+    let store = app.store(&backend).map_err(Error::storage)?;
+    let bytes = store.read(&BlobKey::new(blob), size, 0..size).await.map_err(Error::storage)?;
     if crate::blob::sha256(&bytes) != version.sha256 {
         return Err(Error::storage(format!("{} has other bytes than were stored", version.id)));
     }

@@ -1,5 +1,6 @@
 //! Runs the real server on a free port, with a database and a folder of its own, and talks to it as clients do.
 
+mod bucket;
 mod cluster;
 mod process;
 mod socket;
@@ -16,6 +17,7 @@ use vellum::config::{Config, Flags};
 use vellum::domain::{gc, upload};
 use vellum::http::{Auth, Server, router};
 
+pub use bucket::{Bucket, Fault};
 pub use cluster::Cluster;
 pub use process::Process;
 pub use socket::Socket;
@@ -224,6 +226,7 @@ impl TestServer {
     /// Removes what nobody needs, as the server does from time to time.
     pub async fn sweep(&self) {
         while upload::sweep(&self.app).await.expect("swept") > 0 {}
+        upload::tidy(&self.app).await;
         while gc::collect(&self.app).await.expect("collected") > 0 {}
     }
 

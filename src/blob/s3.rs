@@ -1,0 +1,185 @@
+//! Bytes in a bucket of an S3-compatible store: `staging/` for what is being sent, `blobs/` for what is kept.
+//!
+//! Only what all S3-compatible stores have in common is asked for. Clients can write below `staging/` by
+//! presigned requests, and nowhere else.
+
+mod client;
+mod direct;
+mod failure;
+mod transfer;
+
+use std::io;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt as _;
+
+use self::failure::failure;
+use self::transfer::{Headers, Object, copy, read, write};
+use super::label::{Disposition, content_disposition, with_charset};
+use super::{BlobKey, BlobStore, Direct, Incoming, Label, Outgoing, StageError, Staged, StagingKey};
+use crate::config::Bucket;
+
+/// Objects that one request lists.
+const PAGE: i32 = 1000;
+/// What caches may do with an object: its key never gets other bytes.
+const CACHE: &str = "public, max-age=31536000, immutable";
+
+/// A bucket of bytes.
+#[derive(Clone)]
+pub struct S3Store {
+    client: Client,
+    bucket: String,
+    prefix: String,
+    public_url: Option<String>,
+}
+
+impl S3Store {
+    /// Gets ready to speak to a bucket. Nothing is asked of it yet, since it may be away now and back later.
+    pub async fn open(bucket: &Bucket) -> Self {
+        Self {
+            client: client::connect(bucket).await,
+            bucket: bucket.bucket.clone(),
+            prefix: bucket.prefix.clone(),
+            public_url: bucket.public_url.clone(),
+        }
+    }
+
+    fn object(&self, key: String) -> Object {
+        Object { bucket: self.bucket.clone(), key }
+    }
+
+    fn staging(&self, key: &StagingKey) -> Object {
+        self.object(format!("{}staging/{key}", self.prefix))
+    }
+
+    fn blob(&self, key: &BlobKey) -> Object {
+        self.object(self.blob_name(key))
+    }
+
+    fn blob_name(&self, key: &BlobKey) -> String {
+        format!("{}blobs/{}/{key}", self.prefix, key.shard())
+    }
+
+    /// Count of bytes and entity tag of an object; none when it is not there.
+    async fn head(&self, object: &Object) -> io::Result<Option<(u64, String)>> {
+        let head = self.client.head_object().bucket(&object.bucket).key(&object.key).send().await;
+        match head.map_err(|error| failure("cannot look at an object", &error)) {
+            Ok(head) => {
+                let size = u64::try_from(head.content_length.unwrap_or(0)).map_err(io::Error::other)?;
+                Ok(Some((size, head.e_tag.unwrap_or_default())))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete(&self, object: &Object) -> io::Result<()> {
+        let request = self.client.delete_object().bucket(&object.bucket).key(&object.key);
+        match request.send().await.map_err(|error| failure("cannot remove an object", &error)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies what is staged to where it stays; an error of kind `NotFound` when nothing is staged.
+    async fn keep(&self, staging: &StagingKey, key: &BlobKey, label: &Label) -> io::Result<()> {
+        let from = self.staging(staging);
+        let (size, tag) = self.head(&from).await?.ok_or(io::ErrorKind::NotFound)?;
+        copy(&self.client, &from, &self.blob(key), size, Some(&tag), Some(&headers(label))).await
+    }
+}
+
+fn headers(label: &Label) -> Headers {
+    Headers {
+        content_type: with_charset(&label.content_type),
+        content_disposition: content_disposition(Disposition::Inline, &label.filename),
+        cache_control: CACHE.to_owned(),
+    }
+}
+
+#[async_trait]
+impl BlobStore for S3Store {
+    async fn check(&self) -> io::Result<()> {
+        let head = self.client.head_bucket().bucket(&self.bucket).send().await;
+        head.map(drop).map_err(|error| failure("cannot reach the bucket", &error))
+    }
+
+    async fn stage(&self, key: &StagingKey, body: Incoming<'_>, limit: u64) -> Result<Staged, StageError> {
+        write(&self.client, &self.staging(key), body, limit).await
+    }
+
+    async fn secure(&self, staging: &StagingKey, key: &BlobKey, label: &Label) -> io::Result<()> {
+        match self.keep(staging, key, label).await {
+            // An earlier attempt got this far.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.head(&self.blob(key)).await?.map(drop).ok_or(error)
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                if let Err(error) = self.remove_staged(staging).await {
+                    tracing::warn!(%error, key = %staging, "cannot remove what was staged; the sweeper will");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn renew(
+        &self,
+        staging: &StagingKey,
+        _second: &StagingKey,
+        key: &BlobKey,
+        label: &Label,
+    ) -> io::Result<()> {
+        self.keep(staging, key, label).await
+    }
+
+    async fn join(&self, _parts: &[StagingKey], _whole: &StagingKey) -> io::Result<Staged> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "a bucket puts parts together by itself"))
+    }
+
+    async fn read(&self, key: &BlobKey, size: u64, range: Range<u64>) -> io::Result<Bytes> {
+        let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+        let mut pieces = read(&self.client, self.blob(key), size, range).await?;
+        let mut all = BytesMut::with_capacity(length);
+        while let Some(piece) = pieces.try_next().await? {
+            all.extend_from_slice(&piece);
+        }
+        Ok(all.freeze())
+    }
+
+    async fn stream(&self, key: &BlobKey, size: u64, range: Range<u64>) -> io::Result<Outgoing> {
+        read(&self.client, self.blob(key), size, range).await
+    }
+
+    async fn remove(&self, key: &BlobKey) -> io::Result<()> {
+        self.delete(&self.blob(key)).await
+    }
+
+    async fn remove_staged(&self, key: &StagingKey) -> io::Result<()> {
+        self.delete(&self.staging(key)).await
+    }
+
+    async fn staged(&self) -> io::Result<Vec<StagingKey>> {
+        let prefix = format!("{}staging/", self.prefix);
+        let (mut keys, mut from) = (Vec::new(), None);
+        loop {
+            let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&prefix).max_keys(PAGE);
+            let page = request.set_continuation_token(from).send().await;
+            let page = page.map_err(|error| failure("cannot list what is staged", &error))?;
+            let names = page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&prefix));
+            keys.extend(names.filter_map(|name| name.parse::<StagingKey>().ok()));
+            from = page.next_continuation_token;
+            if from.is_none() {
+                return Ok(keys);
+            }
+        }
+    }
+
+    fn direct(&self) -> Option<&dyn Direct> {
+        Some(self)
+    }
+}

@@ -1,0 +1,71 @@
+//! How a store is spoken to: who we are, how long we wait, what we try again.
+
+use std::time::Duration;
+
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::provider_config::ProviderConfig;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedCredentialsProvider,
+};
+use aws_sdk_s3::{Client, Config};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+use crate::config::Bucket;
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Longest wait for an answer to one try; a part of 8 MiB goes up in it at 300 KB/s.
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// Longest wait for an answer with all that is tried again.
+const OPERATION: Duration = Duration::from_secs(60);
+/// Tries of one request. The SDK waits between them for a random, growing time, and gives up sooner when most fail.
+const ATTEMPTS: u32 = 3;
+
+/// A client of the store that has `bucket`.
+pub async fn connect(bucket: &Bucket) -> Client {
+    let http =
+        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let region = Region::new(bucket.region.clone());
+    let credentials = if let Some((id, secret)) = &bucket.credentials {
+        SharedCredentialsProvider::new(Credentials::new(id, secret.reveal(), None, None, "vellum settings"))
+    } else {
+        let provider =
+            ProviderConfig::default().with_region(Some(region.clone())).with_http_client(http.clone());
+        let chain = DefaultCredentialsChain::builder().region(region.clone()).configure(provider);
+        SharedCredentialsProvider::new(chain.build().await)
+    };
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(OPERATION)
+        .build();
+    let mut config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http)
+        .region(region)
+        .credentials_provider(credentials)
+        .force_path_style(bucket.path_style)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .timeout_config(timeouts);
+    config.set_endpoint_url(bucket.endpoint.clone());
+    if bucket.endpoint.is_some() {
+        // What only AWS does by itself is trouble for the others.
+        config = config
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    }
+    Client::from_conf(config.build())
+}
+
+/// For a request that the store may work on for minutes, such as copying or putting together gigabytes.
+pub fn patient() -> aws_sdk_s3::config::Builder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(Duration::from_secs(600))
+        .operation_timeout(Duration::from_secs(900))
+        .build();
+    Config::builder().timeout_config(timeouts)
+}

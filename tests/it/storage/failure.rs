@@ -1,0 +1,103 @@
+//! A store that is slow, refuses, answers by half or is gone. Faults befall s3s-fs, whatever else is there.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{Lab, noise, read, status};
+use crate::support::{Bucket, FINISH, Fault, HOPPER, ROCKET, sha256};
+
+async fn lab() -> Lab {
+    Lab::on(Bucket::in_process().await, "reads = \"stream\"").await
+}
+
+fn plan(lab: &Lab, method: Method, part_of_url: &'static str, fault: Fault, times: u32) {
+    lab.bucket.as_ref().expect("a bucket").faults.plan(method, part_of_url, fault, times);
+}
+
+#[tokio::test]
+async fn a_request_that_fails_once_is_tried_again_and_nobody_notices() {
+    for fault in [Fault::Before, Fault::After, Fault::CutShort, Fault::Slow(Duration::from_millis(200))] {
+        for method in [Method::HEAD, Method::GET, Method::PUT, Method::DELETE] {
+            let lab = lab().await;
+            let intent = lab.server.start_upload(json!({ "path": "photo" })).await;
+            assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
+            plan(&lab, method.clone(), "", fault, 1);
+            let done = lab.server.finish_upload(&intent).await;
+            assert_eq!(done["version"]["sha256"], sha256(HOPPER), "{fault:?} of {method}");
+            assert!(read(&lab, "/assets/photo").await == (200, HOPPER.to_vec()), "{fault:?} of {method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_is_told_and_comes_back_by_itself() {
+    let lab = lab().await;
+    lab.server.upload(json!({ "path": "photo" }), HOPPER).await;
+    let intent = lab.server.start_upload(json!({ "path": "later" })).await;
+    assert_eq!(lab.server.send_bytes(&intent, ROCKET).await.status(), 200);
+    for method in [Method::HEAD, Method::GET, Method::PUT, Method::POST, Method::DELETE] {
+        plan(&lab, method, "", Fault::Before, u32::MAX);
+    }
+    assert_eq!(lab.server.get("/assets/photo", &[]).await.status(), 503);
+    lab.server.refuses(FINISH, json!({ "id": intent["id"] }), "STORAGE_UNAVAILABLE", None).await;
+    let parts = "mutation { startUpload(input: { path: \"p\", size: 6000000, partSize: 5242880 }) { intent { id } } }";
+    lab.server.refuses(parts, json!({}), "STORAGE_UNAVAILABLE", None).await;
+    assert_eq!(lab.server.get("/readyz", &[]).await.status(), 503);
+    assert_eq!(lab.server.get("/healthz", &[]).await.status(), 200);
+    // What needs no bytes goes on.
+    let folder = "mutation { createFolder(input: { path: \"a\" }) { created } }";
+    assert_eq!(lab.server.gql(folder, json!({})).await["createFolder"]["created"], true);
+    assert_eq!(status(&lab, &intent).await["status"], "CREATED", "nothing is half-published");
+    lab.bucket.as_ref().expect("a bucket").faults.end();
+    assert_eq!(lab.server.get("/readyz", &[]).await.status(), 200);
+    assert_eq!(lab.server.finish_upload(&intent).await["version"]["sha256"], sha256(ROCKET));
+    for (path, bytes) in [("/assets/photo", HOPPER), ("/assets/later", ROCKET)] {
+        assert!(read(&lab, path).await == (200, bytes.to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn reading_that_breaks_off_goes_on_where_it_did() {
+    let lab = lab().await;
+    let bytes = noise(3 * super::MIB);
+    lab.server.upload(json!({ "path": "noise" }), &bytes).await;
+    plan(&lab, Method::GET, "/blobs/", Fault::CutShort, 2);
+    assert!(read(&lab, "/assets/noise").await == (200, bytes), "all of it, in one answer");
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_removed_blocks_no_other() {
+    let lab = lab().await;
+    let bucket = lab.bucket.as_ref().expect("a bucket");
+    for (path, bytes) in [("a", HOPPER), ("b", ROCKET)] {
+        lab.server.upload(json!({ "path": path }), bytes).await;
+        let delete =
+            "mutation($path: String!) { deleteAsset(input: { asset: { path: $path } }) { asset { id } } }";
+        lab.server.gql(delete, json!({ "path": path })).await;
+    }
+    let keys = bucket.keys("blobs/").await;
+    assert_eq!(keys.len(), 2);
+    let stuck: &'static str = keys[0].clone().leak();
+    plan(&lab, Method::DELETE, stuck, Fault::Before, u32::MAX);
+    lab.server.clock.advance(31 * 24 * super::HOUR_MS);
+    lab.server.gql("mutation { purgeTrash(input: {}) { purgedAssets } }", json!({})).await;
+    lab.server.sweep().await;
+    assert_eq!(bucket.keys("blobs/").await, [stuck]);
+    bucket.faults.end();
+    lab.server.clock.advance(super::HOUR_MS);
+    lab.server.sweep().await;
+    assert_eq!(bucket.keys("blobs/").await, [""; 0], "it is tried again");
+}
+
+#[tokio::test]
+async fn a_removal_that_is_lost_is_made_up_for() {
+    let lab = lab().await;
+    plan(&lab, Method::DELETE, "/staging/", Fault::Lost, 2);
+    lab.server.upload(json!({ "path": "photo" }), HOPPER).await;
+    assert!(lab.staged().await > 0, "it is said to be gone");
+    lab.server.sweep().await;
+    assert_eq!(lab.staged().await, 0);
+    assert!(read(&lab, "/assets/photo").await == (200, HOPPER.to_vec()));
+}
