@@ -12,6 +12,11 @@ default:
 run *arguments:
     cargo run -- serve --dev {{ arguments }}
 
+# A Garage with a bucket `vellum`, to try buckets with: `just s3`, and in another terminal
+# `cargo run -- serve --dev --config examples/garage.toml`.
+s3 folder=(target / "garage") port="3900":
+    scripts/s3 {{ folder }} {{ port }}
+
 # Everything that CI checks.
 check: fmt lint docs deny spelling test readme conformance explorer
 
@@ -37,10 +42,13 @@ deny:
 spelling:
     typos
 
-# The tests, on SQLite; and on PostgreSQL when VELLUM_TEST_POSTGRES_URL names a server.
+# The tests, on SQLite; on PostgreSQL too when VELLUM_TEST_POSTGRES_URL names a server; and those of storage on a Garage
+# when VELLUM_TEST_GARAGE names the program (scripts/garage).
 test:
-    env -u VELLUM_TEST_POSTGRES_URL cargo test --workspace --locked
-    [ -z "${VELLUM_TEST_POSTGRES_URL:-}" ] || VELLUM_TEST_CASES=${VELLUM_TEST_POSTGRES_CASES:-64} cargo test --locked --test it
+    env -u VELLUM_TEST_POSTGRES_URL -u VELLUM_TEST_GARAGE cargo test --workspace --locked
+    [ -z "${VELLUM_TEST_POSTGRES_URL:-}" ] || VELLUM_TEST_CASES=${VELLUM_TEST_POSTGRES_CASES:-64} \
+        env -u VELLUM_TEST_GARAGE cargo test --locked --test it
+    [ -z "${VELLUM_TEST_GARAGE:-}" ] || cargo test --locked --test it -- storage::
 
 # The long run of the state machine: 100,000 sequences of operations against the model, others each time.
 prove cases="100000" seed=`date +%s`:

@@ -26,7 +26,21 @@ impl BlobKey {
     /// Folder that it lies in: one of 256, by the random end of the id.
     #[must_use]
     pub fn shard(&self) -> String {
-        format!("{:02x}", self.0.0.as_bytes()[15])
+        Self::shard_name(self.0.0.as_bytes()[15])
+    }
+
+    /// Name of one of the 256 folders.
+    #[must_use]
+    pub fn shard_name(shard: u8) -> String {
+        format!("{shard:02x}")
+    }
+}
+
+impl FromStr for BlobKey {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        text.parse().map(Self).map_err(|_| NotAKey)
     }
 }
 
@@ -77,7 +91,7 @@ impl FromStr for StagingKey {
     }
 }
 
-/// A text that is no staging key.
+/// A text that is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a staging key")]
+#[error("not a key")]
 pub struct NotAKey;

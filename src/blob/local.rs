@@ -13,9 +13,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::seen::Seen;
-use super::{BlobKey, BlobStore, Incoming, Label, Outgoing, StageError, Staged, StagingKey};
+use super::{BlobKey, BlobStore, Incoming, Label, Outgoing, Probed, StageError, Staged, StagingKey, Verdict};
 
 /// Pieces of a body that wait to be written.
 const QUEUE: usize = 8;
@@ -95,15 +96,8 @@ impl BlobStore for LocalStore {
         mut body: Incoming<'_>,
         limit: u64,
     ) -> Result<Staged, StageError> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
         let path = self.staging_path(key);
-        let writing = tokio::task::spawn_blocking(move || StagingFile::write(path, receiver));
-        let handed_over = hand_over(&mut body, &sender, limit).await;
-        // Without an end the writer removes the file.
-        drop(sender);
-        let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        handed_over?;
-        written.map_err(StageError::Store)
+        receive(&mut body, limit, move |pieces| StagingFile::write(path, pieces)).await
     }
 
     async fn secure(&self, staging: &StagingKey, key: &BlobKey, _label: &Label) -> io::Result<()> {
@@ -186,9 +180,66 @@ impl BlobStore for LocalStore {
         Ok(blocks.boxed())
     }
 
+    async fn import(
+        &self,
+        key: &BlobKey,
+        mut body: Incoming<'_>,
+        _label: &Label,
+    ) -> Result<Staged, StageError> {
+        // Not a staging key, so that nobody sweeps it away; the next try takes its place.
+        let path = self.staging_folder().join(format!("import.{key}"));
+        let (folder, to, from) = (self.shard_folder(key), self.blob_path(key), path.clone());
+        let staged = receive(&mut body, u64::MAX, move |pieces| {
+            remove_if_there(&path)?;
+            StagingFile::write(path, pieces)
+        });
+        let staged = staged.await?;
+        let placed = blocking(move || {
+            fs::create_dir_all(&folder)?;
+            fs::rename(from, to)?;
+            sync_folder(&folder)?;
+            sync_folder(folder.parent().unwrap_or(&folder))
+        });
+        placed.await.map_err(StageError::Store)?;
+        Ok(staged)
+    }
+
+    async fn kept(&self, shard: u8) -> io::Result<Vec<(BlobKey, u64)>> {
+        let folder = self.root.join("blobs").join(BlobKey::shard_name(shard));
+        blocking(move || {
+            let entries = match fs::read_dir(folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let mut kept = Vec::new();
+            for entry in entries {
+                let entry = entry?;
+                if let Some(key) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                    kept.push((key, entry.metadata()?.len()));
+                }
+            }
+            Ok(kept)
+        })
+        .await
+    }
+
     async fn remove(&self, key: &BlobKey) -> io::Result<()> {
         let path = self.blob_path(key);
         blocking(move || remove_if_there(&path)).await
+    }
+
+    async fn probe(&self, _origin: &str, _id: Uuid) -> Vec<Probed> {
+        let verdict = match self.check().await {
+            Ok(()) => Verdict::Good,
+            Err(error) => Verdict::Bad {
+                problem: error.to_string(),
+                remedy: format!(
+                    "let the server write to {}, and see that there is room",
+                    self.root.display()
+                ),
+            },
+        };
+        vec![Probed { what: "files can be written and removed", verdict }]
     }
 
     async fn remove_staged(&self, key: &StagingKey) -> io::Result<()> {
@@ -205,6 +256,22 @@ impl BlobStore for LocalStore {
         })
         .await
     }
+}
+
+/// Lets `write` have the pieces of a body on a thread that may block.
+async fn receive(
+    body: &mut Incoming<'_>,
+    limit: u64,
+    write: impl FnOnce(mpsc::Receiver<Piece>) -> io::Result<Staged> + Send + 'static,
+) -> Result<Staged, StageError> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let writing = tokio::task::spawn_blocking(move || write(receiver));
+    let handed_over = hand_over(body, &sender, limit).await;
+    // Without an end the writer removes the file.
+    drop(sender);
+    let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    handed_over?;
+    written.map_err(StageError::Store)
 }
 
 /// Hands the pieces of a body to the writer, and the end once they were all.
@@ -339,7 +406,6 @@ mod tests {
 
     use entity::{BlobId, UploadIntentId};
     use futures_util::{Stream, TryStreamExt as _};
-    use uuid::Uuid;
 
     use super::*;
 

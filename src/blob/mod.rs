@@ -19,8 +19,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::Stream;
 use futures_util::stream::BoxStream;
+use futures_util::{Stream, TryStreamExt as _};
+
+use uuid::Uuid;
 
 pub use key::{BlobKey, StagingKey};
 pub use local::LocalStore;
@@ -77,6 +79,13 @@ pub trait BlobStore: Send + Sync {
     /// A range of bytes, piece by piece. An error when there are not `size` bytes in all.
     async fn stream(&self, key: &BlobKey, size: u64, range: Range<u64>) -> io::Result<Outgoing>;
 
+    /// Writes `body` to where it stays, hashing it on the way: to bring over what another store has. The caller removes
+    /// what is not what it should be.
+    async fn import(&self, key: &BlobKey, body: Incoming<'_>, label: &Label) -> Result<Staged, StageError>;
+
+    /// What is kept in one of the 256 folders of keys ([`BlobKey::shard`]): each key, and its count of bytes.
+    async fn kept(&self, shard: u8) -> io::Result<Vec<(BlobKey, u64)>>;
+
     /// Removes bytes; such as are gone already are no error.
     async fn remove(&self, key: &BlobKey) -> io::Result<()>;
 
@@ -85,6 +94,10 @@ pub trait BlobStore: Send + Sync {
 
     /// All that is in the staging area, whether it is being written or was left there.
     async fn staged(&self) -> io::Result<Vec<StagingKey>>;
+
+    /// Tries all that is asked of it, as a page of `origin` would where browsers come in, with things named by `id`, which
+    /// nothing else has; answers what it found.
+    async fn probe(&self, origin: &str, id: Uuid) -> Vec<Probed>;
 
     /// What it can do without the server in between; a folder cannot.
     fn direct(&self) -> Option<&dyn Direct> {
@@ -207,6 +220,31 @@ pub struct ReadHeaders {
     pub cache_control: String,
 }
 
+/// What trying something showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// What was tried.
+    pub what: &'static str,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// What came of trying something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It works.
+    Good,
+    /// It does not, and need not.
+    Note(String),
+    /// It has to, and does not.
+    Bad {
+        /// What happened.
+        problem: String,
+        /// What to change.
+        remedy: String,
+    },
+}
+
 /// What a store that answers readers by itself tells them of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
@@ -240,4 +278,16 @@ impl Stores {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn BlobStore>)> {
         self.0.iter().map(|(name, store)| (name.as_str(), store))
     }
+}
+
+/// Reads bytes to their end; answers their SHA-256 in lower-case hex.
+///
+/// # Errors
+/// Where reading breaks off.
+pub async fn digest(mut bytes: Outgoing) -> io::Result<String> {
+    let mut seen = seen::Seen::default();
+    while let Some(piece) = bytes.try_next().await? {
+        seen.add(&piece);
+    }
+    Ok(seen.staged().sha256)
 }

@@ -6,6 +6,7 @@
 mod client;
 mod direct;
 mod failure;
+mod probe;
 mod transfer;
 
 use std::io;
@@ -13,13 +14,15 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_smithy_http_client::Connector;
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
+use uuid::Uuid;
 
 use self::failure::failure;
 use self::transfer::{Headers, Object, copy, read, write};
 use super::label::{Disposition, content_disposition, with_charset};
-use super::{BlobKey, BlobStore, Direct, Incoming, Label, Outgoing, StageError, Staged, StagingKey};
+use super::{BlobKey, BlobStore, Direct, Incoming, Label, Outgoing, Probed, StageError, Staged, StagingKey};
 use crate::config::Bucket;
 
 /// Objects that one request lists.
@@ -28,12 +31,13 @@ const PAGE: i32 = 1000;
 const CACHE: &str = "public, max-age=31536000, immutable";
 
 /// A bucket of bytes.
-#[derive(Clone)]
 pub struct S3Store {
     client: Client,
     bucket: String,
     prefix: String,
     public_url: Option<String>,
+    /// For requests that are not signed here.
+    plain: Connector,
 }
 
 impl S3Store {
@@ -44,6 +48,7 @@ impl S3Store {
             bucket: bucket.bucket.clone(),
             prefix: bucket.prefix.clone(),
             public_url: bucket.public_url.clone(),
+            plain: client::plain(),
         }
     }
 
@@ -73,6 +78,24 @@ impl S3Store {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// What lies below a prefix: each name without it, and its count of bytes.
+    async fn list(&self, prefix: &str) -> io::Result<Vec<(String, u64)>> {
+        let (mut all, mut from) = (Vec::new(), None);
+        loop {
+            let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).max_keys(PAGE);
+            let page = request.set_continuation_token(from).send().await;
+            let page = page.map_err(|error| failure("cannot list the bucket", &error))?;
+            all.extend(page.contents().iter().filter_map(|object| {
+                let name = object.key()?.strip_prefix(prefix)?;
+                Some((name.to_owned(), u64::try_from(object.size.unwrap_or(0)).ok()?))
+            }));
+            from = page.next_continuation_token;
+            if from.is_none() {
+                return Ok(all);
+            }
         }
     }
 
@@ -108,7 +131,7 @@ impl BlobStore for S3Store {
     }
 
     async fn stage(&self, key: &StagingKey, body: Incoming<'_>, limit: u64) -> Result<Staged, StageError> {
-        write(&self.client, &self.staging(key), body, limit).await
+        write(&self.client, &self.staging(key), body, limit, None).await
     }
 
     async fn secure(&self, staging: &StagingKey, key: &BlobKey, label: &Label) -> io::Result<()> {
@@ -155,6 +178,16 @@ impl BlobStore for S3Store {
         read(&self.client, self.blob(key), size, range).await
     }
 
+    async fn import(&self, key: &BlobKey, body: Incoming<'_>, label: &Label) -> Result<Staged, StageError> {
+        write(&self.client, &self.blob(key), body, u64::MAX, Some(&headers(label))).await
+    }
+
+    async fn kept(&self, shard: u8) -> io::Result<Vec<(BlobKey, u64)>> {
+        let listed = self.list(&format!("{}blobs/{}/", self.prefix, BlobKey::shard_name(shard))).await?;
+        let key = |(name, size): (String, u64)| Some((name.parse().ok()?, size));
+        Ok(listed.into_iter().filter_map(key).collect())
+    }
+
     async fn remove(&self, key: &BlobKey) -> io::Result<()> {
         self.delete(&self.blob(key)).await
     }
@@ -164,19 +197,12 @@ impl BlobStore for S3Store {
     }
 
     async fn staged(&self) -> io::Result<Vec<StagingKey>> {
-        let prefix = format!("{}staging/", self.prefix);
-        let (mut keys, mut from) = (Vec::new(), None);
-        loop {
-            let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&prefix).max_keys(PAGE);
-            let page = request.set_continuation_token(from).send().await;
-            let page = page.map_err(|error| failure("cannot list what is staged", &error))?;
-            let names = page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&prefix));
-            keys.extend(names.filter_map(|name| name.parse::<StagingKey>().ok()));
-            from = page.next_continuation_token;
-            if from.is_none() {
-                return Ok(keys);
-            }
-        }
+        let listed = self.list(&format!("{}staging/", self.prefix)).await?;
+        Ok(listed.iter().filter_map(|(name, _)| name.parse().ok()).collect())
+    }
+
+    async fn probe(&self, origin: &str, id: Uuid) -> Vec<Probed> {
+        probe::all(self, origin, id).await
     }
 
     fn direct(&self) -> Option<&dyn Direct> {

@@ -3,6 +3,7 @@
 mod migrate;
 mod schema;
 mod serve;
+mod storage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +30,11 @@ enum Command {
     Serve(Settings),
     /// Brings the database up to date and ends. `serve` does so by itself.
     Migrate(Settings),
+    /// Looks after storage backends.
+    #[command(subcommand)]
+    Storage(storage::Command),
+    /// Compares rows with bytes: what is missing, damaged or needed by nothing.
+    Fsck(storage::Fsck),
     /// Prints the GraphQL schema.
     Schema,
 }
@@ -68,6 +74,8 @@ fn start(command: Command) -> anyhow::Result<()> {
         }
         Command::Serve(settings) => block_on(serve::run(settings.load()?)),
         Command::Migrate(settings) => block_on(migrate::run(settings.load()?)),
+        Command::Storage(command) => block_on(command.run()),
+        Command::Fsck(fsck) => block_on(fsck.run()),
     }
 }
 

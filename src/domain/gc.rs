@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use entity::{BlobId, Timestamp, garbage};
-use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 
 use super::actor::Actor;
@@ -33,52 +33,74 @@ const MAX_RETRY_MS: i64 = 3_600_000;
 pub async fn collect(app: &App) -> Result<usize> {
     let mut removed = 0;
     loop {
-        let due = garbage::Entity::find()
-            .filter(garbage::Column::TryAt.lte(app.clock().now()))
-            .order_by_asc(garbage::Column::TryAt)
-            .limit(ROUND)
-            .all(app.read())
-            .await?;
+        let due = claim(app).await?;
         if due.is_empty() {
             return Ok(removed);
         }
-        let (mut gone, mut failed) = (Vec::new(), Vec::new());
+        let mut gone = Vec::new();
         for row in due {
             match remove(app, &row).await {
                 Ok(()) => gone.push(row),
                 Err(error) => {
                     tracing::warn!(%error, blob = %row.id, attempts = row.attempts, "cannot remove bytes; trying again later");
-                    failed.push(row);
                 }
             }
         }
         crate::app::crash_point("gc-bytes");
         removed += gone.len();
-        settle(app, gone, failed).await?;
+        forget(app, gone).await?;
     }
+}
+
+/// Takes garbage that is due: until it is tried again, nobody brings bytes back to where it lies.
+async fn claim(app: &App) -> Result<Vec<garbage::Model>> {
+    let is_due = || garbage::Column::TryAt.lte(app.clock().now());
+    if garbage::Entity::find().filter(is_due()).one(app.read()).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    let system = Actor::system();
+    let claimed = commit(app, &system, move |edit| {
+        Box::pin(async move {
+            let due = garbage::Entity::find()
+                .filter(garbage::Column::TryAt.lte(edit.now()))
+                .order_by_asc(garbage::Column::TryAt)
+                .limit(ROUND)
+                .lock_exclusive()
+                .all(edit.conn())
+                .await?;
+            let mut by_attempts: BTreeMap<i32, Vec<garbage::Model>> = BTreeMap::new();
+            for row in &due {
+                by_attempts.entry(row.attempts).or_default().push(row.clone());
+            }
+            for (attempts, rows) in by_attempts {
+                let wait = Ord::min(RETRY_MS << attempts.clamp(0, 10), MAX_RETRY_MS);
+                for (backend, ids) in by_backend(rows) {
+                    garbage::Entity::update_many()
+                        .col_expr(garbage::Column::Attempts, Expr::value(attempts.saturating_add(1)))
+                        .col_expr(garbage::Column::TryAt, Expr::value(Timestamp(edit.now().0 + wait)))
+                        .filter(garbage::Column::Backend.eq(backend))
+                        .filter(garbage::Column::Id.is_in(ids))
+                        .exec(edit.conn())
+                        .await?;
+                }
+            }
+            Ok(due)
+        })
+    });
+    Ok(claimed.await?.value)
 }
 
 async fn remove(app: &App, row: &garbage::Model) -> std::io::Result<()> {
     app.store(&row.backend)?.remove(&BlobKey::new(row.id)).await
 }
 
-async fn settle(app: &App, gone: Vec<garbage::Model>, failed: Vec<garbage::Model>) -> Result<()> {
+async fn forget(app: &App, gone: Vec<garbage::Model>) -> Result<()> {
     commit(app, &Actor::system(), move |edit| {
         Box::pin(async move {
             for (backend, ids) in by_backend(gone) {
                 garbage::Entity::delete_many()
                     .filter(garbage::Column::Backend.eq(backend))
                     .filter(garbage::Column::Id.is_in(ids))
-                    .exec(edit.conn())
-                    .await?;
-            }
-            for row in failed {
-                let wait = Ord::min(RETRY_MS << row.attempts.clamp(0, 10), MAX_RETRY_MS);
-                garbage::Entity::update_many()
-                    .col_expr(garbage::Column::Attempts, Expr::col(garbage::Column::Attempts).add(1))
-                    .col_expr(garbage::Column::TryAt, Expr::value(Timestamp(edit.now().0 + wait)))
-                    .filter(garbage::Column::Id.eq(row.id))
-                    .filter(garbage::Column::Backend.eq(row.backend))
                     .exec(edit.conn())
                     .await?;
             }

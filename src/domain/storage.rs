@@ -1,4 +1,7 @@
-//! Storage backends: which there are, and which takes new bytes.
+//! Storage backends: which there are, which takes new bytes, and what they are looked after by.
+
+pub mod fsck;
+pub mod migrate;
 
 use entity::setting;
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait as _, sea_query::OnConflict};
@@ -104,4 +107,13 @@ pub(super) async fn default_name(app: &App, conn: &impl ConnectionTrait) -> Resu
 pub async fn check(app: &App) -> Result<()> {
     let name = default_name(app, app.read()).await?;
     app.store(&name).map_err(Error::storage)?.check().await.map_err(Error::storage)
+}
+
+/// How far long work has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }

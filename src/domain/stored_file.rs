@@ -480,7 +480,7 @@ async fn release_blobs(edit: Edit<'_>, blobs: Vec<BlobId>) -> Result<i64> {
 }
 
 /// Remembers bytes that no row names, until they are removed.
-async fn discard(edit: Edit<'_>, blobs: &[(BlobId, &str)]) -> Result<()> {
+pub(super) async fn discard(edit: Edit<'_>, blobs: &[(BlobId, &str)]) -> Result<()> {
     let row = |(id, backend): &(BlobId, &str)| garbage::ActiveModel {
         id: Set(*id),
         backend: Set((*backend).to_owned()),

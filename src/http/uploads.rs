@@ -24,6 +24,10 @@ use crate::domain::upload::{self, Declared, Received};
 /// Longest pause between two pieces of a body.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
+/// Bytes of a refused body that are still taken, and for how long.
+const MAX_DRAINED: usize = 64 * 1024 * 1024;
+const MAX_DRAINING: Duration = Duration::from_secs(10);
+
 /// What a signed URL carries.
 #[derive(Deserialize)]
 pub struct Signed {
@@ -45,7 +49,12 @@ pub async fn receive(
     let id = parse_id(&id)?;
     let declared = declared(&headers)?;
     let way = if method == Method::POST { upload::Way::File } else { upload::Way::Upload };
-    match upload::receive(server.app(), id, way, &signature, declared, pieces(body)).await? {
+    let mut body = pieces(body);
+    let received = upload::receive(server.app(), id, way, &signature, declared, &mut body).await;
+    if received.is_err() {
+        drain(body).await;
+    }
+    match received? {
         Received::Upload(intent) => {
             let body = json!({
                 "status": "RECEIVED",
@@ -70,11 +79,29 @@ pub async fn receive_part(
     check_whole(&headers)?;
     let (id, declared) = (parse_id(&id)?, declared(&headers)?);
     let number = number.parse().map_err(|_| Error::NotFound(format!("{id} has no part {number}")))?;
-    let sha256 = upload::receive_part(server.app(), id, number, &signature, declared, pieces(body)).await?;
+    let mut body = pieces(body);
+    let received = upload::receive_part(server.app(), id, number, &signature, declared, &mut body).await;
+    if received.is_err() {
+        drain(body).await;
+    }
+    let sha256 = received?;
     Ok(answer(&json!({ "number": number, "sha256": sha256 }), Some(&sha256)))
 }
 
-/// A body that was refused is not read: the client is told that nothing else can come after it on the connection.
+/// Takes in the rest of a body that was refused, as far as that is bearable: many clients hear of a refusal only once
+/// they have sent everything.
+async fn drain(mut body: impl Stream<Item = Result<Bytes, String>> + Unpin) {
+    let draining = async {
+        let mut left = MAX_DRAINED;
+        while let Some(Ok(piece)) = body.next().await {
+            let Some(rest) = left.checked_sub(piece.len()) else { return };
+            left = rest;
+        }
+    };
+    let _ = tokio::time::timeout(MAX_DRAINING, draining).await;
+}
+
+/// A body that was refused may not be read to its end: the client is told that nothing else can come after it on the connection.
 pub async fn close_refused(mut response: Response) -> Response {
     if !response.status().is_success() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,6 +1,8 @@
 //! One contract for all storage backends: what clients and readers see is the same, wherever the bytes lie.
 
 mod bucket;
+mod care;
+mod cluster;
 mod contract;
 mod failure;
 

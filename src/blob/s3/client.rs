@@ -11,7 +11,10 @@ use aws_sdk_s3::config::{
     SharedCredentialsProvider,
 };
 use aws_sdk_s3::{Client, Config};
+use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+use aws_smithy_runtime_api::client::http::HttpConnectorSettings;
 
 use crate::config::Bucket;
 
@@ -58,6 +61,12 @@ pub async fn connect(bucket: &Bucket) -> Client {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     }
     Client::from_conf(config.build())
+}
+
+/// For requests that are not signed by the SDK.
+pub fn plain() -> Connector {
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(ATTEMPT).build();
+    Connector::builder().tls_provider(Provider::Rustls(CryptoMode::Ring)).connector_settings(settings).build()
 }
 
 /// For a request that the store may work on for minutes, such as copying or putting together gigabytes.

@@ -118,7 +118,7 @@ impl Direct for S3Store {
     }
 
     async fn begin(&self, key: &StagingKey) -> io::Result<String> {
-        begin(&self.client, &self.staging(key)).await
+        begin(&self.client, &self.staging(key), None).await
     }
 
     async fn part_target(
@@ -228,7 +228,7 @@ fn since(upload: &MultipartUpload) -> i64 {
     upload.initiated().and_then(|since| since.to_millis().ok()).unwrap_or(0)
 }
 
-fn presigning(life: Duration) -> io::Result<PresigningConfig> {
+pub(super) fn presigning(life: Duration) -> io::Result<PresigningConfig> {
     // A life of less than a second would be none.
     let life = life.clamp(Duration::from_secs(1), MAX_LIFE);
     PresigningConfig::expires_in(life).map_err(io::Error::other)

@@ -3,21 +3,35 @@
 use std::io;
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 /// An error of a request: `NotFound` when what it was about is not there, anything else when it could not be done.
 pub fn failure<E>(doing: &str, error: &SdkError<E, HttpResponse>) -> io::Error
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
-    let kind = kind(error);
-    let code = error.code().unwrap_or_default().to_owned();
-    let message = if matches!(error, SdkError::ServiceError(_)) && !code.is_empty() {
-        format!("{doing}: the store answers {code}: {}", error.message().unwrap_or_default())
-    } else {
-        format!("{doing}: {}", DisplayErrorContext(error))
+    let what = match (error, error.code()) {
+        (_, Some(code)) => format!("the store answers {code}: {}", error.message().unwrap_or_default()),
+        (SdkError::ServiceError(refusal), None) => {
+            format!("the store answers {}", refusal.raw().status().as_u16())
+        }
+        _ => causes(error),
     };
-    io::Error::new(kind, message)
+    io::Error::new(kind(error), format!("{doing}: {what}"))
+}
+
+/// What an error says, and what those say that it comes from.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut all = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !all.contains(&text) {
+            all = format!("{all}: {text}");
+        }
+        next = cause.source();
+    }
+    all
 }
 
 fn kind<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> io::ErrorKind {

@@ -48,15 +48,16 @@ pub async fn write(
     to: &Object,
     mut body: Incoming<'_>,
     limit: u64,
+    headers: Option<&Headers>,
 ) -> Result<Staged, StageError> {
     let mut pieces = Pieces { seen: Seen::default(), size: 0, limit, rest: BytesMut::new() };
     let (first, more) = pieces.next(&mut body).await?;
     if !more {
         let staged = pieces.seen.staged();
-        put(client, to, first, &staged).await.map_err(StageError::Store)?;
+        put(client, to, first, &staged, headers).await.map_err(StageError::Store)?;
         return Ok(staged);
     }
-    let upload = begin(client, to).await.map_err(StageError::Store)?;
+    let upload = begin(client, to, headers).await.map_err(StageError::Store)?;
     match write_parts(client, to, &upload, first, &mut pieces, &mut body).await {
         Ok(()) => Ok(pieces.seen.staged()),
         Err(error) => {
@@ -119,17 +120,35 @@ impl Pieces {
     }
 }
 
-async fn put(client: &Client, to: &Object, bytes: Bytes, staged: &Staged) -> io::Result<()> {
+async fn put(
+    client: &Client,
+    to: &Object,
+    bytes: Bytes,
+    staged: &Staged,
+    headers: Option<&Headers>,
+) -> io::Result<()> {
     // The store refuses what was damaged on the way.
     let digest = STANDARD.encode(unhex(&staged.sha256));
-    let request = client.put_object().bucket(&to.bucket).key(&to.key).checksum_sha256(digest);
+    let mut request = client.put_object().bucket(&to.bucket).key(&to.key).checksum_sha256(digest);
+    if let Some(headers) = headers {
+        request = request
+            .content_type(&headers.content_type)
+            .content_disposition(&headers.content_disposition)
+            .cache_control(&headers.cache_control);
+    }
     let sent = request.body(ByteStream::from(bytes)).send().await;
     sent.map(drop).map_err(|error| failure("cannot write an object", &error))
 }
 
-pub async fn begin(client: &Client, to: &Object) -> io::Result<String> {
-    let begun = client.create_multipart_upload().bucket(&to.bucket).key(&to.key).send().await;
-    let begun = begun.map_err(|error| failure("cannot begin an upload in parts", &error))?;
+pub async fn begin(client: &Client, to: &Object, headers: Option<&Headers>) -> io::Result<String> {
+    let mut request = client.create_multipart_upload().bucket(&to.bucket).key(&to.key);
+    if let Some(headers) = headers {
+        request = request
+            .content_type(&headers.content_type)
+            .content_disposition(&headers.content_disposition)
+            .cache_control(&headers.cache_control);
+    }
+    let begun = request.send().await.map_err(|error| failure("cannot begin an upload in parts", &error))?;
     begun.upload_id.ok_or_else(|| io::Error::other("the store began an upload in parts without an id"))
 }
 
@@ -205,15 +224,7 @@ async fn copy_parts(
     tag: Option<&str>,
     headers: Option<&Headers>,
 ) -> io::Result<()> {
-    let mut request = client.create_multipart_upload().bucket(&to.bucket).key(&to.key);
-    if let Some(headers) = headers {
-        request = request
-            .content_type(&headers.content_type)
-            .content_disposition(&headers.content_disposition)
-            .cache_control(&headers.cache_control);
-    }
-    let begun = request.send().await.map_err(|error| failure("cannot begin a copy in parts", &error))?;
-    let upload = begun.upload_id.unwrap_or_default();
+    let upload = begin(client, to, headers).await?;
     let copies = (0..size.div_ceil(COPY_PART)).map(|index| {
         let range = index * COPY_PART..size.min((index + 1) * COPY_PART);
         copy_part(client, from, to, &upload, index, range, tag)

@@ -1,8 +1,9 @@
 //! A bucket for tests: a Garage where `VELLUM_TEST_GARAGE` names the program, else s3s-fs in this process, which is
 //! quick and knows the protocol, but neither refuses damaged bytes nor keeps races out.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CorsConfiguration, CorsRule};
 use axum::Router;
 use axum::body::Body;
 use axum::error_handling::HandleError;
@@ -127,6 +129,24 @@ impl Bucket {
         }
     }
 
+    /// What every key begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Lets pages of an origin send bytes.
+    pub async fn allow_pages_of(&self, origin: &str) {
+        let rule = CorsRule::builder()
+            .allowed_origins(origin)
+            .allowed_methods("PUT")
+            .allowed_methods("GET")
+            .allowed_headers("*")
+            .expose_headers("ETag");
+        let rules = CorsConfiguration::builder().cors_rules(rule.build().expect("a rule"));
+        let request = self.client().put_bucket_cors().bucket("vellum");
+        request.cors_configuration(rules.build().expect("rules")).send().await.expect("they are taken");
+    }
+
     /// Bytes of objects that the store sent so far.
     pub fn bytes_read(&self) -> usize {
         self.faults.1.load(Ordering::Relaxed)
@@ -219,12 +239,81 @@ async fn cut_short(response: Response) -> Response {
     Response::from_parts(parts, Body::from_stream(broken))
 }
 
-/// The Garage that all tests of this process share; none without `VELLUM_TEST_GARAGE`.
+/// The program that `VELLUM_TEST_GARAGE` names.
 #[expect(clippy::disallowed_methods, reason = "the rule is for the product; this is for tests alone")]
+fn program() -> Option<String> {
+    std::env::var("VELLUM_TEST_GARAGE").ok()
+}
+
+/// The Garage that all tests of this process share; none without `VELLUM_TEST_GARAGE`.
 fn garage() -> Option<String> {
     static GARAGE: OnceLock<Option<Garage>> = OnceLock::new();
-    let garage = GARAGE.get_or_init(|| std::env::var("VELLUM_TEST_GARAGE").ok().map(|_| Garage::start()));
+    let garage = GARAGE.get_or_init(|| program().map(|_| Garage::start()));
     garage.as_ref().map(|garage| garage.endpoint.clone())
+}
+
+/// A script of the project, which ends when the thread does that starts it.
+fn script(name: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name));
+    command
+}
+
+/// A Garage of three nodes that keeps everything three times.
+pub struct Nodes {
+    port: u16,
+    processes: Vec<String>,
+    script: Child,
+    _folder: TempDir,
+}
+
+impl Nodes {
+    /// Starts it; none without `VELLUM_TEST_GARAGE`.
+    pub fn start() -> Option<Self> {
+        program()?;
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = free_ports(30);
+        let mut script = script("s3-cluster")
+            .arg(folder.path())
+            .arg(port.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        let output = script.stdout.take().expect("its output");
+        BufReader::new(output).read_line(&mut line).expect("a line");
+        let processes: Vec<String> = line.split_whitespace().skip(1).map(ToOwned::to_owned).collect();
+        assert_eq!(processes.len(), 3, "{line}");
+        Some(Self { port, processes, script, _folder: folder })
+    }
+
+    /// Its bucket, by way of the first node.
+    pub fn bucket(&self) -> Bucket {
+        Bucket {
+            endpoint: format!("http://127.0.0.1:{}", self.port),
+            region: "garage",
+            prefix: "cluster".to_owned(),
+            strict: true,
+            faults: Faults::default(),
+            _folder: None,
+        }
+    }
+
+    /// Kills the last node.
+    pub fn kill_one(&mut self) {
+        let node = self.processes.pop().expect("a node");
+        let killed = Command::new("kill").args(["-KILL", &node]).status().expect("it runs");
+        assert!(killed.success());
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        // The nodes end with it.
+        let _ = self.script.kill();
+        let _ = self.script.wait();
+    }
 }
 
 /// A Garage of one node. It ends with this process.
@@ -236,12 +325,10 @@ struct Garage {
 impl Garage {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let port = free_ports();
+        let port = free_ports(3);
         let log = folder.path().join("log");
-        let mut command = Command::new("setpriv");
+        let mut command = script("s3");
         command
-            .args(["--pdeathsig", "KILL"])
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/s3"))
             .arg(folder.path().join("garage"))
             .arg(port.to_string())
             .stdout(Stdio::null())
@@ -261,14 +348,14 @@ impl Garage {
     }
 }
 
-/// The first of three ports that nobody has.
-fn free_ports() -> u16 {
+/// The first of so many ports that nobody has.
+fn free_ports(count: u16) -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let own = 20_000 + (std::process::id() % 2000) * 10;
+    let own = 20_000 + (std::process::id() % 300) * 100;
     loop {
-        let first = own + 3 * NEXT.fetch_add(1, Ordering::Relaxed);
+        let first = own + NEXT.fetch_add(u32::from(count), Ordering::Relaxed);
         let first = u16::try_from(first).expect("a port");
-        if (first..first + 3).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+        if (first..first + count).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return first;
         }
     }

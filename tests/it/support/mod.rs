@@ -17,7 +17,7 @@ use vellum::config::{Config, Flags};
 use vellum::domain::{gc, upload};
 use vellum::http::{Auth, Server, router};
 
-pub use bucket::{Bucket, Fault};
+pub use bucket::{Bucket, Fault, Nodes};
 pub use cluster::Cluster;
 pub use process::Process;
 pub use socket::Socket;
@@ -63,13 +63,22 @@ impl TestServer {
 
     /// A server in this process on what another one left in `folder`, in a folder `data`, on SQLite.
     pub async fn adopt(folder: TempDir) -> Self {
+        Self::adopt_as(folder, None).await
+    }
+
+    /// The same, with a settings file.
+    pub async fn adopt_with(folder: TempDir, settings: &Path) -> Self {
+        Self::adopt_as(folder, Some(settings)).await
+    }
+
+    async fn adopt_as(folder: TempDir, settings: Option<&Path>) -> Self {
         let flags = Flags {
             dev: true,
             listen: Some("127.0.0.1:0".to_owned()),
             data_dir: Some(folder.path().join("data")),
             ..Flags::default()
         };
-        let config = Config::load(None, &flags).expect("settings");
+        let config = Config::load(settings, &flags).expect("settings");
         Self::open(config, folder, None).await
     }
 

@@ -1,0 +1,250 @@
+//! Moving bytes from one backend to another while everything goes on.
+//!
+//! Each file is remembered as garbage of its new place before it is copied, and taken out of the garbage by the commit
+//! that makes the new place the one that counts. So it can be broken off at any point: what was moved stays moved, what
+//! was copied by half is removed by gc a day later unless it is copied again, and no reader notices anything.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use entity::{BlobId, Timestamp, blob, garbage, stored_file};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, OnConflict};
+use sea_orm::{
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use super::Progress;
+use crate::app::App;
+use crate::blob::{BlobKey, BlobStore, Incoming, Label, StageError};
+use crate::domain::actor::{Actor, Role};
+use crate::domain::error::{Error, Result};
+use crate::domain::{Edit, commit, gc};
+
+/// Files that are remembered before they are copied, in one commit.
+const BATCH: u64 = 64;
+/// Files that are copied at the same time.
+const COPIES: usize = 4;
+/// How long a file that was copied by half is kept for another try, in milliseconds.
+const PATIENCE_MS: i64 = 24 * 3_600_000;
+/// How long the old place can still be read after a move, in milliseconds: URLs to it are on their way.
+const GRACE_MS: i64 = 3_600_000;
+
+/// What becomes of the old copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Old {
+    /// They are removed, an hour later.
+    Remove,
+    /// They stay, and nothing knows of them any more.
+    Keep,
+}
+
+/// What a migration did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Migrated {
+    /// What was moved.
+    pub moved: Progress,
+    /// Files that could not be moved; the log says why.
+    pub failed: u64,
+}
+
+/// Moves all bytes that lie on `from` to `to`; answers what it did. Bytes that come in meanwhile move as well.
+///
+/// # Errors
+/// `BAD_USER_INPUT` for backends that are not configured, or the same; what the database says.
+pub async fn migrate(
+    app: &App,
+    actor: &Actor,
+    from: &str,
+    to: &str,
+    old: Old,
+    watch: impl Fn(Progress, Progress),
+) -> Result<Migrated> {
+    actor.require(Role::Admin)?;
+    for (field, name) in [("from", from), ("to", to)] {
+        if !app.config().storage.contains_key(name) {
+            return Err(Error::bad_input(field, format!("no storage backend {name:?} is configured")));
+        }
+    }
+    if from == to {
+        return Err(Error::bad_input("to", "is where the bytes are"));
+    }
+    let all = blob::Entity::find().filter(blob::Column::Backend.eq(from));
+    let all = Progress { files: all.count(app.read()).await?, bytes: total(app, from).await? };
+    let (mut done, mut last) = (Migrated::default(), BlobId(uuid::Uuid::nil()));
+    watch(done.moved, all);
+    loop {
+        let some = blob::Entity::find()
+            .filter(blob::Column::Backend.eq(from))
+            .filter(blob::Column::Id.gt(last))
+            .order_by_asc(blob::Column::Id)
+            .limit(BATCH)
+            .all(app.read())
+            .await?;
+        let Some(end) = some.last() else { return Ok(done) };
+        last = end.id;
+        let busy = reserve(app, actor, &some, to).await?;
+        let mut moves = Vec::new();
+        for blob in some {
+            if busy.contains(&blob.id) {
+                tracing::warn!(blob = %blob.id, "an old copy is just being removed from there; run it again later");
+                done.failed += 1;
+            } else {
+                moves.push(move_one(app, actor, blob, to, old));
+            }
+        }
+        let mut moves = stream::iter(moves).buffer_unordered(COPIES);
+        while let Some(moved) = moves.next().await {
+            match moved {
+                Ok(bytes) => {
+                    done.moved.files += 1;
+                    done.moved.bytes += bytes;
+                }
+                Err(error) => {
+                    tracing::error!(%error, cause = ?error.cause(), "cannot move a file");
+                    done.failed += 1;
+                }
+            }
+            watch(done.moved, all);
+        }
+    }
+}
+
+async fn total(app: &App, backend: &str) -> Result<u64> {
+    let sum: Option<Option<i64>> = blob::Entity::find()
+        .select_only()
+        .column_as(Func::sum(Expr::col(blob::Column::SizeBytes)).cast_as("bigint"), "bytes")
+        .filter(blob::Column::Backend.eq(backend))
+        .into_tuple()
+        .one(app.read())
+        .await?;
+    Ok(sum.flatten().unwrap_or(0).unsigned_abs())
+}
+
+/// Remembers where files are going to be copied to; answers with those whose place gc is just clearing.
+async fn reserve(app: &App, actor: &Actor, blobs: &[blob::Model], to: &str) -> Result<Vec<BlobId>> {
+    let (ids, to): (Vec<BlobId>, String) = (blobs.iter().map(|blob| blob.id).collect(), to.to_owned());
+    let reserved = commit(app, actor, move |edit| {
+        Box::pin(async move {
+            let until = Timestamp(edit.now().0 + PATIENCE_MS);
+            let row = |id: &BlobId| garbage::ActiveModel {
+                id: Set(*id),
+                backend: Set(to.clone()),
+                since: Set(edit.now()),
+                attempts: Set(0),
+                try_at: Set(until),
+            };
+            let again = OnConflict::columns([garbage::Column::Id, garbage::Column::Backend])
+                .value(garbage::Column::TryAt, Expr::value(until))
+                .action_and_where(ExprTrait::eq(Expr::col((garbage::Entity, garbage::Column::Attempts)), 0))
+                .to_owned();
+            garbage::Entity::insert_many(ids.iter().map(row))
+                .on_conflict(again)
+                .exec_without_returning(edit.conn())
+                .await?;
+            let busy = garbage::Entity::find()
+                .filter(garbage::Column::Backend.eq(to.clone()))
+                .filter(garbage::Column::Id.is_in(ids))
+                .filter(garbage::Column::Attempts.gt(0))
+                .all(edit.conn())
+                .await?;
+            Ok(busy.into_iter().map(|row| row.id).collect())
+        })
+    });
+    Ok(reserved.await?.value)
+}
+
+async fn move_one(app: &App, actor: &Actor, blob: blob::Model, to: &str, old: Old) -> Result<u64> {
+    let (source, target) = (store(app, &blob.backend)?, store(app, to)?);
+    copy(source, blob.id, target, &blob).await?;
+    crate::app::crash_point("migrate-copied");
+    let (id, size, from, to) = (blob.id, blob.size_bytes.unsigned_abs(), blob.backend, to.to_owned());
+    let settled =
+        commit(app, actor, move |edit| Box::pin(async move { settle(edit, id, &from, &to, old).await }));
+    settled.await?;
+    if old == Old::Remove {
+        gc::collect_soon(app);
+    }
+    Ok(size)
+}
+
+fn store<'a>(app: &'a App, name: &str) -> Result<&'a Arc<dyn BlobStore>> {
+    app.store(name).map_err(Error::storage)
+}
+
+/// Copies the bytes of `other`, which are those of `blob`, to where those of `blob` lie in `target`, and verifies them
+/// on the way.
+pub(super) async fn copy(
+    source: &Arc<dyn BlobStore>,
+    other: BlobId,
+    target: &Arc<dyn BlobStore>,
+    blob: &blob::Model,
+) -> Result<()> {
+    let (key, size) = (BlobKey::new(blob.id), blob.size_bytes.unsigned_abs());
+    let bytes = source.stream(&BlobKey::new(other), size, 0..size).await.map_err(Error::storage)?;
+    let body: Incoming<'_> = pin!(bytes.map_err(|error| error.to_string()));
+    let label = Label {
+        content_type: blob.content_type.clone().unwrap_or_else(|| "application/octet-stream".to_owned()),
+        filename: blob.filename.clone().unwrap_or_else(|| "file".to_owned()),
+    };
+    let problem = match target.import(&key, body, &label).await {
+        Ok(staged) if staged.sha256 == blob.sha256 && staged.size == size => return Ok(()),
+        Ok(staged) => format!("{key} has other bytes than were stored: {}", staged.sha256),
+        Err(StageError::Body(error)) => format!("{key} cannot be read: {error}"),
+        Err(StageError::Store(error)) => format!("{key} cannot be written: {error}"),
+        Err(StageError::TooLong) => format!("{key} is too long"),
+    };
+    target.remove(&key).await.map_err(Error::storage)?;
+    Err(Error::storage(problem))
+}
+
+/// Makes the new place the one that counts.
+async fn settle(edit: Edit<'_>, id: BlobId, from: &str, to: &str, old: Old) -> Result<()> {
+    let conn = edit.conn();
+    let row = blob::Entity::find_by_id(id).filter(blob::Column::Backend.eq(from));
+    // Nothing needs it any more, or somebody else moved it; gc has what was copied.
+    let Some(row) = row.lock_exclusive().one(conn).await? else { return Ok(()) };
+    let same = blob::Entity::find()
+        .filter(blob::Column::Backend.eq(to))
+        .filter(blob::Column::Sha256.eq(&row.sha256))
+        .lock_shared()
+        .one(conn)
+        .await?;
+    let winner = same.as_ref().map_or(id, |same| same.id);
+    stored_file::Entity::update_many()
+        .col_expr(stored_file::Column::BlobId, Expr::value(winner))
+        .col_expr(stored_file::Column::Backend, Expr::value(to))
+        .filter(stored_file::Column::BlobId.eq(id))
+        .exec(conn)
+        .await?;
+    if same.is_some() {
+        blob::Entity::delete_by_id(id).exec(conn).await?;
+    } else {
+        let reserved = garbage::Entity::delete_many()
+            .filter(garbage::Column::Id.eq(id))
+            .filter(garbage::Column::Backend.eq(to))
+            .filter(garbage::Column::Attempts.eq(0))
+            .exec(conn)
+            .await?;
+        if reserved.rows_affected != 1 {
+            return Err(Error::storage(format!("the copy of {id} was removed meanwhile; run it again")));
+        }
+        let mut row = row.into_active_model();
+        row.backend = Set(to.to_owned());
+        row.update(conn).await?;
+    }
+    if old == Old::Keep {
+        return Ok(());
+    }
+    let left = garbage::ActiveModel {
+        id: Set(id),
+        backend: Set(from.to_owned()),
+        since: Set(edit.now()),
+        attempts: Set(0),
+        try_at: Set(Timestamp(edit.now().0 + GRACE_MS)),
+    };
+    let again = OnConflict::columns([garbage::Column::Id, garbage::Column::Backend]).do_nothing().to_owned();
+    garbage::Entity::insert(left).on_conflict(again).exec_without_returning(conn).await?;
+    Ok(())
+}
