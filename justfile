@@ -72,6 +72,7 @@ schema:
 readme:
     cargo build --locked
     CARGO_TARGET_DIR={{ target }} scripts/with-server scripts/readme
+    CARGO_TARGET_DIR={{ target }} scripts/storage-pages
 
 # Real clients and audits against a running server. Needs node and npm.
 conformance:
