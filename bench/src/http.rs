@@ -43,7 +43,15 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; ROOM] })
     }
 
-    /// Sends a whole request and reads the whole answer.
+    /// Sends a part of a request.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.stream.write_all(bytes).await?)
+    }
+
+    /// Sends a whole request, or what is left of it, and reads the whole answer.
     ///
     /// # Errors
     /// When the connection breaks, or the answer has no Content-Length.

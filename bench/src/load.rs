@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tokio::task::JoinSet;
 
-use crate::http::Connection;
+use crate::http::{Answer, Connection};
 use crate::query::{Query, check};
 use crate::random::Random;
 use crate::report::{count, duration};
@@ -57,12 +57,26 @@ pub async fn run<V>(server: &Server, load: Load, query: &Query, variables: V) ->
 where
     V: Fn(&mut Random) -> String + Clone + Send + 'static,
 {
+    let query = query.clone();
+    let write = move |random: &mut Random, request: &mut Vec<u8>| query.write(&variables(random), request);
+    run_requests(server, load, write, |answer| check(answer).map(drop)).await
+}
+
+/// Sends requests over and over, as `write` makes them, and looks at each answer.
+///
+/// # Errors
+/// When an answer is wrong.
+pub async fn run_requests<W, C>(server: &Server, load: Load, write: W, check: C) -> anyhow::Result<Figures>
+where
+    W: Fn(&mut Random, &mut Vec<u8>) + Clone + Send + 'static,
+    C: Fn(&Answer<'_>) -> anyhow::Result<()> + Clone + Send + 'static,
+{
     let shared = Arc::new(Shared::default());
     let mut clients = JoinSet::new();
     for number in 0..load.connections {
         let connection = Connection::open(server.address).await?;
         let random = Random::new(u64::from(number) << 32);
-        clients.spawn(client(connection, query.clone(), variables.clone(), random, Arc::clone(&shared)));
+        clients.spawn(client(connection, write.clone(), check.clone(), random, Arc::clone(&shared)));
     }
     let (before, after) = tokio::select! {
         moments = observe(server, load, &shared) => moments?,
@@ -101,15 +115,15 @@ async fn observe(server: &Server, load: Load, shared: &Shared) -> anyhow::Result
 /// One connection, until the run is over; answers with how long its measured requests took.
 async fn client(
     mut connection: Connection,
-    query: Query,
-    variables: impl Fn(&mut Random) -> String,
+    write: impl Fn(&mut Random, &mut Vec<u8>),
+    check: impl Fn(&Answer<'_>) -> anyhow::Result<()>,
     mut random: Random,
     shared: Arc<Shared>,
 ) -> anyhow::Result<Vec<Duration>> {
     let mut latencies = Vec::new();
     let mut request = Vec::new();
     while !shared.over.load(Ordering::Relaxed) {
-        query.write(&variables(&mut random), &mut request);
+        write(&mut random, &mut request);
         let began = Instant::now();
         let answer = connection.exchange(&request).await?;
         let took = began.elapsed();

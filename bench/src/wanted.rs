@@ -10,6 +10,12 @@ pub const VERSIONS: &str = "200 µs CPU";
 pub const SEARCH: &str = "5 ms";
 /// A new published version of stored bytes, at 64 connections.
 pub const PUBLISH: &str = "at least 4,000 a second";
+/// A file of 20 KB from the local folder.
+pub const SMALL_FILE: &str = "25 µs CPU";
+/// One of 64 MiB.
+pub const LARGE_FILE: &str = "16 ms CPU";
+/// A file of 1 GiB that is sent to the local folder.
+pub const UPLOAD: &str = "85 % of one thread; 64 MiB more";
 /// Moving a folder with all assets below it.
 pub const MOVE: &str = "250 ms, one entry";
 /// Memory after a start.

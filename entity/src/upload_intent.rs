@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::asset::Visibility;
-use crate::{Actor, StoredFileId, Timestamp, UploadIntentId, VersionId};
+use crate::{Actor, BlobId, StoredFileId, Timestamp, UploadIntentId, VersionId};
 
 /// Where an upload stands. `Created` and `Received` are open, the others are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
@@ -56,10 +56,12 @@ pub struct Model {
     pub status: Status,
     pub rejection_code: Option<RejectionCode>,
     pub rejection: Option<String>,
-    /// The stored file that the bytes become at finish; decides where they lie, from the start.
+    /// The stored file that the bytes become at finish.
     pub stored_file_id: StoredFileId,
     /// Name of the storage backend that takes the bytes.
     pub backend: String,
+    /// Where the bytes lie for good; by an intent of before there was this, at the id of its stored file.
+    pub blob_id: Option<BlobId>,
     /// What a bucket knows an upload in parts by; null for a folder.
     pub upload_ref: Option<String>,
     /// Set once bytes were received: which of the attempts to send them counts.

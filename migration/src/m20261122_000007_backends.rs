@@ -1,8 +1,8 @@
 //! Several storage backends: garbage is known by its backend too, blobs know what a bucket tells readers of them, and
-//! uploads know their multipart upload.
+//! uploads know their multipart upload, and a key for their bytes that nobody else can guess.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::schema::{big_integer, integer, text, text_null, uuid};
+use sea_orm_migration::schema::{big_integer, integer, text, text_null, uuid, uuid_null};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
@@ -31,6 +31,7 @@ enum Garbage {
 enum UploadIntents {
     Table,
     UploadRef,
+    BlobId,
 }
 
 #[async_trait::async_trait]
@@ -45,8 +46,16 @@ impl MigrationTrait for Migration {
             let table = Table::alter().table(Blobs::Table).add_column(text_null(column)).take();
             manager.alter_table(table).await?;
         }
-        let upload_ref = text_null(UploadIntents::UploadRef);
-        manager.alter_table(Table::alter().table(UploadIntents::Table).add_column(upload_ref).take()).await?;
+        for column in [text_null(UploadIntents::UploadRef), uuid_null(UploadIntents::BlobId)] {
+            let table = Table::alter().table(UploadIntents::Table).add_column(column).take();
+            manager.alter_table(table).await?;
+        }
+        let by_blob = Index::create()
+            .name("upload_intents_blob")
+            .table(UploadIntents::Table)
+            .col(UploadIntents::BlobId)
+            .take();
+        manager.create_index(by_blob).await?;
         let key = Index::create().col(Garbage::Id).col(Garbage::Backend).take();
         rebuild_garbage(manager, key, "").await
     }
@@ -56,9 +65,14 @@ impl MigrationTrait for Migration {
         let key = Index::create().col(Garbage::Id).take();
         let once = " WHERE backend = (SELECT min(b.backend) FROM garbage_before AS b WHERE b.id = garbage_before.id)";
         rebuild_garbage(manager, key, once).await?;
-        let upload_ref =
-            Table::alter().table(UploadIntents::Table).drop_column(UploadIntents::UploadRef).take();
-        manager.alter_table(upload_ref).await?;
+        manager
+            .drop_index(Index::drop().name("upload_intents_blob").table(UploadIntents::Table).to_owned())
+            .await?;
+        for column in [UploadIntents::UploadRef.into_iden(), UploadIntents::BlobId.into_iden()] {
+            manager
+                .alter_table(Table::alter().table(UploadIntents::Table).drop_column(column).take())
+                .await?;
+        }
         for column in [Blobs::ContentType.into_iden(), Blobs::Filename.into_iden()] {
             manager.alter_table(Table::alter().table(Blobs::Table).drop_column(column).take()).await?;
         }

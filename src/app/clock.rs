@@ -39,6 +39,12 @@ impl Clock {
         self.0.ahead_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
+    /// An id that tells nothing and cannot be guessed, such as names bytes that not everybody may read.
+    #[must_use]
+    pub fn secret_id(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
     /// A new UUIDv7: greater than all that this clock made before.
     #[must_use]
     pub fn new_id(&self) -> Uuid {

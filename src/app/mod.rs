@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use entity::UploadIntentId;
 use sea_orm::{DatabaseConnection, DbErr};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Mutex, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -59,6 +59,7 @@ struct Inner {
     uploads: Semaphore,
     announcements: broadcast::Sender<UploadIntentId>,
     joins: Joins,
+    collecting: Mutex<()>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -97,6 +98,7 @@ impl App {
             uploads,
             announcements,
             joins,
+            collecting: Mutex::new(()),
             stop,
             tasks,
         };
@@ -207,6 +209,12 @@ impl App {
     #[must_use]
     pub(crate) fn joins(&self) -> &Joins {
         &self.0.joins
+    }
+
+    /// Held by who removes bytes that nothing needs.
+    #[must_use]
+    pub(crate) fn collecting(&self) -> &Mutex<()> {
+        &self.0.collecting
     }
 
     /// Tells those who watch an upload that it went on. A hint: they read the row, and look at times anyway.

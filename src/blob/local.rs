@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -24,6 +25,10 @@ const QUEUE: usize = 8;
 const WRITE_BLOCK: usize = 1024 * 1024;
 /// Bytes read at once while a file is sent.
 const READ_BLOCK: u64 = 512 * 1024;
+
+/// How names begin of files that are brought over from another backend, and how long one may take.
+const IMPORT: &str = "import.";
+const IMPORT_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// A folder of bytes.
 #[derive(Debug, Clone)]
@@ -46,7 +51,20 @@ impl LocalStore {
         }
         sync_folder(folder).with_context(|| format!("cannot sync {}", folder.display()))?;
         store.check_writable().with_context(|| format!("cannot write to {}", folder.display()))?;
+        store.forget_imports().with_context(|| format!("cannot tidy up {}", folder.display()))?;
         Ok(store)
+    }
+
+    /// Removes what was being brought over when a process died.
+    fn forget_imports(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.staging_folder())? {
+            let entry = entry?;
+            let is_import = entry.file_name().to_str().is_some_and(|name| name.starts_with(IMPORT));
+            if is_import && entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > IMPORT_PATIENCE) {
+                remove_if_there(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn check_writable(&self) -> io::Result<()> {
@@ -184,16 +202,13 @@ impl BlobStore for LocalStore {
         &self,
         key: &BlobKey,
         mut body: Incoming<'_>,
+        _size: u64,
         _label: &Label,
     ) -> Result<Staged, StageError> {
-        // Not a staging key, so that nobody sweeps it away; the next try takes its place.
-        let path = self.staging_folder().join(format!("import.{key}"));
+        // Each try has its own name. It is no staging key, which the sweeper would take for an upload that nobody knows.
+        let path = self.staging_folder().join(format!("{IMPORT}{key}.{}", Uuid::new_v4().simple()));
         let (folder, to, from) = (self.shard_folder(key), self.blob_path(key), path.clone());
-        let staged = receive(&mut body, u64::MAX, move |pieces| {
-            remove_if_there(&path)?;
-            StagingFile::write(path, pieces)
-        });
-        let staged = staged.await?;
+        let staged = receive(&mut body, u64::MAX, move |pieces| StagingFile::write(path, pieces)).await?;
         let placed = blocking(move || {
             fs::create_dir_all(&folder)?;
             fs::rename(from, to)?;

@@ -79,9 +79,15 @@ pub trait BlobStore: Send + Sync {
     /// A range of bytes, piece by piece. An error when there are not `size` bytes in all.
     async fn stream(&self, key: &BlobKey, size: u64, range: Range<u64>) -> io::Result<Outgoing>;
 
-    /// Writes `body` to where it stays, hashing it on the way: to bring over what another store has. The caller removes
-    /// what is not what it should be.
-    async fn import(&self, key: &BlobKey, body: Incoming<'_>, label: &Label) -> Result<Staged, StageError>;
+    /// Writes `body`, of about `size` bytes, to where it stays, hashing it on the way: to bring over what another store
+    /// has. The caller sees to it that nothing names what is not what it should be.
+    async fn import(
+        &self,
+        key: &BlobKey,
+        body: Incoming<'_>,
+        size: u64,
+        label: &Label,
+    ) -> Result<Staged, StageError>;
 
     /// What is kept in one of the 256 folders of keys ([`BlobKey::shard`]): each key, and its count of bytes.
     async fn kept(&self, shard: u8) -> io::Result<Vec<(BlobKey, u64)>>;

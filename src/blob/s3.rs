@@ -20,8 +20,8 @@ use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
 use self::failure::failure;
-use self::transfer::{Headers, Object, copy, read, write};
-use super::label::{Disposition, content_disposition, with_charset};
+use self::transfer::{Bounds, Headers, Object, copy, read, write};
+use super::label::{Disposition, can_run_script, content_disposition, with_charset};
 use super::{BlobKey, BlobStore, Direct, Incoming, Label, Outgoing, Probed, StageError, Staged, StagingKey};
 use crate::config::Bucket;
 
@@ -116,9 +116,12 @@ impl S3Store {
 }
 
 fn headers(label: &Label) -> Headers {
+    // Who finds such an object at a public URL saves it, and does not run it with the rights of that origin.
+    let disposition =
+        if can_run_script(&label.content_type) { Disposition::Attachment } else { Disposition::Inline };
     Headers {
         content_type: with_charset(&label.content_type),
-        content_disposition: content_disposition(Disposition::Inline, &label.filename),
+        content_disposition: content_disposition(disposition, &label.filename),
         cache_control: CACHE.to_owned(),
     }
 }
@@ -131,7 +134,8 @@ impl BlobStore for S3Store {
     }
 
     async fn stage(&self, key: &StagingKey, body: Incoming<'_>, limit: u64) -> Result<Staged, StageError> {
-        write(&self.client, &self.staging(key), body, limit, None).await
+        let bounds = Bounds { limit, expected: 0 };
+        write(&self.client, &self.staging(key), body, bounds, None).await
     }
 
     async fn secure(&self, staging: &StagingKey, key: &BlobKey, label: &Label) -> io::Result<()> {
@@ -178,8 +182,15 @@ impl BlobStore for S3Store {
         read(&self.client, self.blob(key), size, range).await
     }
 
-    async fn import(&self, key: &BlobKey, body: Incoming<'_>, label: &Label) -> Result<Staged, StageError> {
-        write(&self.client, &self.blob(key), body, u64::MAX, Some(&headers(label))).await
+    async fn import(
+        &self,
+        key: &BlobKey,
+        body: Incoming<'_>,
+        size: u64,
+        label: &Label,
+    ) -> Result<Staged, StageError> {
+        let bounds = Bounds { limit: u64::MAX, expected: size };
+        write(&self.client, &self.blob(key), body, bounds, Some(&headers(label))).await
     }
 
     async fn kept(&self, shard: u8) -> io::Result<Vec<(BlobKey, u64)>> {

@@ -104,9 +104,28 @@ pub(super) fn backends(
             return Err(refuse(&name, "cannot be its name", "a-z, 0-9, - and _, and not \"local\""));
         }
         let backend = raw.check(&name)?;
+        if let Some((other, _)) = backends.iter().find(|(_, other)| overlap(other, &backend)) {
+            let problem = format!("is the place of {other:?}, or within it");
+            return Err(refuse(&name, &problem, "a folder, or a bucket and prefix, of its own"));
+        }
         backends.insert(name, backend);
     }
     Ok(backends)
+}
+
+/// Whether two backends are one place, or one lies within the other: what one removes, the other would miss.
+fn overlap(one: &Backend, other: &Backend) -> bool {
+    match (one, other) {
+        (Backend::Local(one), Backend::Local(other)) => {
+            let real = |folder: &PathBuf| std::fs::canonicalize(folder).unwrap_or_else(|_| folder.clone());
+            real(one) == real(other)
+        }
+        (Backend::S3(one), Backend::S3(other)) => {
+            let within = one.prefix.starts_with(&other.prefix) || other.prefix.starts_with(&one.prefix);
+            one.endpoint == other.endpoint && one.bucket == other.bucket && within
+        }
+        _ => false,
+    }
 }
 
 fn refuse(name: &str, problem: &str, allowed: &'static str) -> ConfigError {

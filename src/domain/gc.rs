@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use entity::{BlobId, Timestamp, garbage};
+use entity::{BlobId, Timestamp, blob, garbage};
+use futures_util::{StreamExt as _, future, stream};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, ModelTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
 
 use super::actor::Actor;
-use super::commit;
 use super::error::Result;
-use super::{change, trash, upload};
+use super::{Edit, change, commit, trash, upload};
 use crate::app::App;
 use crate::blob::BlobKey;
 
@@ -21,31 +23,31 @@ const ROUND: u64 = 500;
 const INTERVAL: Duration = Duration::from_secs(30);
 /// Every so many rounds the staging areas are tidied up.
 const TIDY: u32 = 10;
-/// Wait before a failed removal is tried again; it doubles each time.
-const RETRY_MS: i64 = 30_000;
+/// Objects that are removed at the same time, and the longest wait for one.
+const REMOVALS: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Wait before a failed removal is tried again; it doubles each time. Longer than a whole round takes at worst, so that
+/// no two servers remove the same.
+const RETRY_MS: i64 = 900_000;
 /// Longest such wait.
 const MAX_RETRY_MS: i64 = 3_600_000;
 
-/// Removes the bytes that are due; answers how many objects it removed.
+/// Removes the bytes that are due; answers how many objects it removed. One at a time does it in a process: who comes
+/// meanwhile waits, and finds done what was due.
 ///
 /// # Errors
 /// What the database says.
 pub async fn collect(app: &App) -> Result<usize> {
+    let _alone = app.collecting().lock().await;
     let mut removed = 0;
     loop {
         let due = claim(app).await?;
         if due.is_empty() {
             return Ok(removed);
         }
-        let mut gone = Vec::new();
-        for row in due {
-            match remove(app, &row).await {
-                Ok(()) => gone.push(row),
-                Err(error) => {
-                    tracing::warn!(%error, blob = %row.id, attempts = row.attempts, "cannot remove bytes; trying again later");
-                }
-            }
-        }
+        let removals: Vec<_> = due.into_iter().map(|row| remove(app, row)).collect();
+        let gone = stream::iter(removals).buffer_unordered(REMOVALS).filter_map(future::ready).collect();
+        let gone: Vec<garbage::Model> = gone.await;
         crate::app::crash_point("gc-bytes");
         removed += gone.len();
         forget(app, gone).await?;
@@ -68,6 +70,7 @@ async fn claim(app: &App) -> Result<Vec<garbage::Model>> {
                 .lock_exclusive()
                 .all(edit.conn())
                 .await?;
+            let due = without_named(edit, due).await?;
             let mut by_attempts: BTreeMap<i32, Vec<garbage::Model>> = BTreeMap::new();
             for row in &due {
                 by_attempts.entry(row.attempts).or_default().push(row.clone());
@@ -90,19 +93,51 @@ async fn claim(app: &App) -> Result<Vec<garbage::Model>> {
     Ok(claimed.await?.value)
 }
 
-async fn remove(app: &App, row: &garbage::Model) -> std::io::Result<()> {
-    app.store(&row.backend)?.remove(&BlobKey::new(row.id)).await
+/// Those that no row names. There should be no others: they are told, and let go of.
+async fn without_named(edit: Edit<'_>, due: Vec<garbage::Model>) -> Result<Vec<garbage::Model>> {
+    let named = blob::Entity::find().filter(blob::Column::Id.is_in(due.iter().map(|row| row.id)));
+    let named = named.all(edit.conn()).await?;
+    let is_named =
+        |row: &garbage::Model| named.iter().any(|blob| blob.id == row.id && blob.backend == row.backend);
+    let (wrong, right): (Vec<_>, Vec<_>) = due.into_iter().partition(is_named);
+    for row in wrong {
+        tracing::error!(blob = %row.id, backend = row.backend, "bytes that are needed were taken for garbage; they stay");
+        row.delete(edit.conn()).await?;
+    }
+    Ok(right)
+}
+
+/// Removes one object; answers with its row when it is gone.
+async fn remove(app: &App, row: garbage::Model) -> Option<garbage::Model> {
+    let removal = async { app.store(&row.backend)?.remove(&BlobKey::new(row.id)).await };
+    let in_time = tokio::time::timeout(PATIENCE, removal).await;
+    match in_time.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+        Ok(()) => Some(row),
+        Err(error) => {
+            tracing::warn!(%error, blob = %row.id, attempts = row.attempts, "cannot remove bytes; trying again later");
+            None
+        }
+    }
 }
 
 async fn forget(app: &App, gone: Vec<garbage::Model>) -> Result<()> {
     commit(app, &Actor::system(), move |edit| {
         Box::pin(async move {
-            for (backend, ids) in by_backend(gone) {
-                garbage::Entity::delete_many()
-                    .filter(garbage::Column::Backend.eq(backend))
-                    .filter(garbage::Column::Id.is_in(ids))
-                    .exec(edit.conn())
-                    .await?;
+            let mut by_attempts: BTreeMap<i32, Vec<garbage::Model>> = BTreeMap::new();
+            for row in gone {
+                by_attempts.entry(row.attempts).or_default().push(row);
+            }
+            for (attempts, rows) in by_attempts {
+                for (backend, ids) in by_backend(rows) {
+                    // Not what became garbage again meanwhile: there may be other bytes.
+                    garbage::Entity::delete_many()
+                        .filter(garbage::Column::Backend.eq(backend))
+                        .filter(garbage::Column::Id.is_in(ids))
+                        .filter(garbage::Column::Attempts.eq(attempts.saturating_add(1)))
+                        .filter(garbage::Column::TryAt.gt(edit.now()))
+                        .exec(edit.conn())
+                        .await?;
+                }
             }
             Ok(())
         })

@@ -3,6 +3,8 @@
 pub mod fsck;
 pub mod migrate;
 
+use std::time::Duration;
+
 use entity::setting;
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait as _, sea_query::OnConflict};
 
@@ -14,6 +16,9 @@ use crate::config::Backend as Configured;
 
 /// The setting that says which backend takes new bytes.
 const SETTING: &str = "default_storage";
+
+/// How long whoever asks whether the server is ready waits for the storage.
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What keeps bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +111,9 @@ pub(super) async fn default_name(app: &App, conn: &impl ConnectionTrait) -> Resu
 /// `STORAGE_UNAVAILABLE`.
 pub async fn check(app: &App) -> Result<()> {
     let name = default_name(app, app.read()).await?;
-    app.store(&name).map_err(Error::storage)?.check().await.map_err(Error::storage)
+    let check = app.store(&name).map_err(Error::storage)?.check();
+    let checked = tokio::time::timeout(CHECK_PATIENCE, check).await;
+    checked.map_err(|_| Error::storage("it does not answer in time"))?.map_err(Error::storage)
 }
 
 /// How far long work has come.

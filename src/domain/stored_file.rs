@@ -88,6 +88,7 @@ pub async fn content(
 pub async fn start(app: &App, actor: &Actor) -> Result<Target> {
     actor.require(Role::Editor)?;
     let backend = storage::default_name(app, app.read()).await?;
+    let blob = BlobId(app.clock().secret_id());
     let committed = commit(app, actor, move |edit| {
         Box::pin(async move {
             let ttl = i64::try_from(TICKET_TTL.as_millis()).unwrap_or(i64::MAX);
@@ -98,6 +99,7 @@ pub async fn start(app: &App, actor: &Actor) -> Result<Target> {
                 publish: Set(false),
                 status: Set(Status::Created),
                 stored_file_id: Set(StoredFileId(edit.new_id())),
+                blob_id: Set(Some(blob)),
                 backend: Set(backend),
                 received_bytes: Set(0),
                 created_at: Set(edit.now()),
@@ -295,7 +297,7 @@ impl Bytes {
                 filename: intent.filename.clone(),
             },
             staging: staging.parse().map_err(|error| Error::internal(format!("{}: {error}", intent.id)))?,
-            own: BlobKey::new(BlobId(intent.stored_file_id.0)),
+            own: BlobKey::new(own_blob(intent)),
             sha256: intent.sha256.clone().unwrap_or_default(),
         })
     }
@@ -371,7 +373,7 @@ pub(super) async fn insert(
     keep: Keep,
 ) -> Result<stored_file::Model> {
     let sha256 = intent.sha256.clone().unwrap_or_default();
-    let blob = adopt(edit, BlobId(intent.stored_file_id.0), &sha256, intent, arrival).await?;
+    let blob = adopt(edit, own_blob(intent), &sha256, intent, arrival).await?;
     let row = stored_file::ActiveModel {
         id: Set(intent.stored_file_id),
         backend: Set(intent.backend.clone()),
@@ -479,20 +481,30 @@ async fn release_blobs(edit: Edit<'_>, blobs: Vec<BlobId>) -> Result<i64> {
     Ok(unused.iter().map(|blob| blob.size_bytes).sum())
 }
 
+/// Where the bytes of an intent lie for good, unless the same are there already.
+pub(super) fn own_blob(intent: &upload_intent::Model) -> BlobId {
+    intent.blob_id.unwrap_or(BlobId(intent.stored_file_id.0))
+}
+
 /// Remembers bytes that no row names, until they are removed.
 pub(super) async fn discard(edit: Edit<'_>, blobs: &[(BlobId, &str)]) -> Result<()> {
+    discard_at(edit, blobs, edit.now()).await
+}
+
+/// The same, and lets them lie until then at least.
+pub(super) async fn discard_at(edit: Edit<'_>, blobs: &[(BlobId, &str)], at: Timestamp) -> Result<()> {
     let row = |(id, backend): &(BlobId, &str)| garbage::ActiveModel {
         id: Set(*id),
         backend: Set((*backend).to_owned()),
         since: Set(edit.now()),
         attempts: Set(0),
-        try_at: Set(edit.now()),
+        try_at: Set(at),
     };
     if blobs.is_empty() {
         return Ok(());
     }
     let again = OnConflict::columns([garbage::Column::Id, garbage::Column::Backend])
-        .value(garbage::Column::TryAt, Expr::value(edit.now()))
+        .value(garbage::Column::TryAt, Expr::value(at))
         .to_owned();
     garbage::Entity::insert_many(blobs.iter().map(row))
         .on_conflict(again)

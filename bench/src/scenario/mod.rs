@@ -1,6 +1,7 @@
 //! What is measured: a file a kind of it.
 
 mod feed;
+mod files;
 mod idle;
 mod publish;
 mod reads;
@@ -46,6 +47,8 @@ pub enum Scenario {
     Replay,
     /// One subscriber that reads nothing while 100,000 entries pass.
     Silent,
+    /// Files that are read, small and large, and a huge one that is sent.
+    Files,
     /// Moving the folder that has all assets.
     Move,
     /// `asset` and `page` at 1,000,000 assets against 1,000; only when it is named.
@@ -139,6 +142,7 @@ impl Scenario {
             Self::Lone => feed::lone(target, report).await,
             Self::Silent => feed::silent(target, report).await,
             Self::Replay => feed::replay(target, report).await,
+            Self::Files => files::measure(target, report).await,
             Self::Move => relocate::measure(target, report).await,
             Self::Idle | Self::Scale => Ok(()),
         }

@@ -16,8 +16,10 @@ use super::failure::failure;
 use crate::blob::seen::{Seen, unhex};
 use crate::blob::{Incoming, Outgoing, StageError, Staged};
 
-/// Bytes of a part when the server sends; also the longest body that goes in one request.
+/// Bytes of a part when the server sends, unless that makes too many; also the longest body that goes in one request.
 const PART: usize = 8 * 1024 * 1024;
+/// Parts of an object, at most; stores take a few more.
+const MAX_PARTS: u64 = 9_000;
 /// Longest object that one request copies, in bytes.
 const MAX_COPY: u64 = 5 * 1024 * 1024 * 1024;
 /// Bytes that one request copies of a longer one.
@@ -42,15 +44,24 @@ pub struct Headers {
     pub cache_control: String,
 }
 
+/// How long a body may be, and is thought to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub limit: u64,
+    pub expected: u64,
+}
+
 /// Writes a body into an object, hashing it on the way.
 pub async fn write(
     client: &Client,
     to: &Object,
     mut body: Incoming<'_>,
-    limit: u64,
+    bounds: Bounds,
     headers: Option<&Headers>,
 ) -> Result<Staged, StageError> {
-    let mut pieces = Pieces { seen: Seen::default(), size: 0, limit, rest: BytesMut::new() };
+    let part = usize::try_from(bounds.expected.div_ceil(MAX_PARTS)).unwrap_or(usize::MAX).max(PART);
+    let mut pieces =
+        Pieces { seen: Seen::default(), size: 0, limit: bounds.limit, part, rest: BytesMut::new() };
     let (first, more) = pieces.next(&mut body).await?;
     if !more {
         let staged = pieces.seen.staged();
@@ -98,13 +109,14 @@ struct Pieces {
     seen: Seen,
     size: u64,
     limit: u64,
+    part: usize,
     rest: BytesMut,
 }
 
 impl Pieces {
     /// The next one, and whether there may be more.
     async fn next(&mut self, body: &mut Incoming<'_>) -> Result<(Bytes, bool), StageError> {
-        while self.rest.len() < PART {
+        while self.rest.len() < self.part {
             let Some(bytes) = body.next().await else {
                 return Ok((self.rest.split().freeze(), false));
             };
@@ -116,7 +128,7 @@ impl Pieces {
             self.seen.add(&bytes);
             self.rest.extend_from_slice(&bytes);
         }
-        Ok((self.rest.split_to(PART).freeze(), true))
+        Ok((self.rest.split_to(self.part).freeze(), true))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use entity::{BlobId, StoredFileId, VersionId, blob, garbage, stored_file, upload_intent, version};
 use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
+    ColumnTrait as _, Condition, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
     QuerySelect as _,
 };
 
@@ -136,12 +136,12 @@ async fn orphans(app: &App, backend: &str, kept: &[(BlobKey, u64)]) -> Result<Ve
     for some in kept.chunks(usize::try_from(PAGE).unwrap_or(usize::MAX)) {
         let ids: Vec<BlobId> = some.iter().map(|(key, _)| key.id()).collect();
         // Uploads first: what they become is seen by what is asked for later.
-        let coming: Vec<StoredFileId> = upload_intent::Entity::find()
-            .select_only()
-            .column(upload_intent::Column::StoredFileId)
-            .filter(upload_intent::Column::StoredFileId.is_in(ids.iter().map(|id| StoredFileId(id.0))))
+        let theirs = Condition::any()
+            .add(upload_intent::Column::BlobId.is_in(ids.iter().copied()))
+            .add(upload_intent::Column::StoredFileId.is_in(ids.iter().map(|id| StoredFileId(id.0))));
+        let coming = upload_intent::Entity::find()
+            .filter(theirs)
             .filter(upload_intent::Column::SweptAt.is_null())
-            .into_tuple()
             .all(app.read())
             .await?;
         let left = garbage::Entity::find()
@@ -154,7 +154,7 @@ async fn orphans(app: &App, backend: &str, kept: &[(BlobKey, u64)]) -> Result<Ve
             .filter(blob::Column::Id.is_in(ids))
             .all(app.read())
             .await?;
-        let known: BTreeSet<uuid::Uuid> = (coming.iter().map(|id| id.0))
+        let known: BTreeSet<uuid::Uuid> = (coming.iter().map(|intent| files::own_blob(intent).0))
             .chain(left.iter().map(|row| row.id.0))
             .chain(named.iter().map(|row| row.id.0))
             .collect();
@@ -189,6 +189,10 @@ async fn look(
     blob: &blob::Model,
     remedy: Remedy,
 ) -> Result<Option<Finding>> {
+    if problem(store, blob).await?.is_none() {
+        return Ok(None);
+    }
+    // Reading may have broken off by chance.
     let Some(problem) = problem(store, blob).await? else { return Ok(None) };
     // Somebody may have removed or moved it meanwhile.
     let now = blob::Entity::find_by_id(blob.id).one(app.read()).await?;
@@ -224,8 +228,13 @@ async fn heal(app: &App, store: &Arc<dyn BlobStore>, blob: &blob::Model) -> Resu
         .all(app.read())
         .await?;
     for other in same {
-        let source = app.store(&other.backend).map_err(Error::storage)?;
-        match migrate::copy(source, other.id, store, blob).await {
+        // Read to its end first: what is brought over takes the place of what is there.
+        let healed = async {
+            let source = app.store(&other.backend).map_err(Error::storage)?;
+            migrate::verify(source, other.id, &other).await?;
+            migrate::copy(source, other.id, store, blob).await
+        };
+        match healed.await {
             Ok(()) => return Ok(true),
             Err(error) => tracing::warn!(%error, cause = ?error.cause(), "another copy is of no use"),
         }

@@ -11,16 +11,16 @@ use entity::{BlobId, Timestamp, blob, garbage, stored_file};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sea_orm::sea_query::{Expr, ExprTrait, Func, OnConflict};
 use sea_orm::{
-    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
-    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
+    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
 use super::Progress;
 use crate::app::App;
-use crate::blob::{BlobKey, BlobStore, Incoming, Label, StageError};
+use crate::blob::{BlobKey, BlobStore, Incoming, Label, StageError, digest};
 use crate::domain::actor::{Actor, Role};
 use crate::domain::error::{Error, Result};
-use crate::domain::{Edit, commit, gc};
+use crate::domain::{Edit, commit};
 
 /// Files that are remembered before they are copied, in one commit.
 const BATCH: u64 = 64;
@@ -28,13 +28,13 @@ const BATCH: u64 = 64;
 const COPIES: usize = 4;
 /// How long a file that was copied by half is kept for another try, in milliseconds.
 const PATIENCE_MS: i64 = 24 * 3_600_000;
-/// How long the old place can still be read after a move, in milliseconds: URLs to it are on their way.
-const GRACE_MS: i64 = 3_600_000;
+/// How long the old place can still be read after a move, in milliseconds: longer than any signed URL to it works.
+const GRACE_MS: i64 = 8 * 24 * 3_600_000;
 
 /// What becomes of the old copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Old {
-    /// They are removed, an hour later.
+    /// They are removed, eight days later.
     Remove,
     /// They stay, and nothing knows of them any more.
     Keep,
@@ -72,8 +72,28 @@ pub async fn migrate(
     }
     let all = blob::Entity::find().filter(blob::Column::Backend.eq(from));
     let all = Progress { files: all.count(app.read()).await?, bytes: total(app, from).await? };
-    let (mut done, mut last) = (Migrated::default(), BlobId(uuid::Uuid::nil()));
+    let mut done = Migrated::default();
     watch(done.moved, all);
+    loop {
+        let before = done.moved.files;
+        done.failed = pass(app, actor, (from, to), old, &mut done.moved, |moved| watch(moved, all)).await?;
+        // What came in behind the place where it was reading is found by another pass.
+        if done.moved.files == before {
+            return Ok(done);
+        }
+    }
+}
+
+/// Goes through all files once; answers how many could not be moved.
+async fn pass(
+    app: &App,
+    actor: &Actor,
+    (from, to): (&str, &str),
+    old: Old,
+    moved: &mut Progress,
+    watch: impl Fn(Progress),
+) -> Result<u64> {
+    let (mut failed, mut last) = (0, BlobId(uuid::Uuid::nil()));
     loop {
         let some = blob::Entity::find()
             .filter(blob::Column::Backend.eq(from))
@@ -82,31 +102,31 @@ pub async fn migrate(
             .limit(BATCH)
             .all(app.read())
             .await?;
-        let Some(end) = some.last() else { return Ok(done) };
+        let Some(end) = some.last() else { return Ok(failed) };
         last = end.id;
-        let busy = reserve(app, actor, &some, to).await?;
-        let mut moves = Vec::new();
+        let reserved = reserve(app, actor, &some, from, to).await?;
+        let mut copies = Vec::new();
         for blob in some {
-            if busy.contains(&blob.id) {
-                tracing::warn!(blob = %blob.id, "an old copy is just being removed from there; run it again later");
-                done.failed += 1;
+            if reserved.contains(&blob.id) {
+                copies.push(move_one(app, actor, blob, to, old));
             } else {
-                moves.push(move_one(app, actor, blob, to, old));
+                tracing::warn!(blob = %blob.id, "it moves already, or its new place is just being cleared");
+                failed += 1;
             }
         }
-        let mut moves = stream::iter(moves).buffer_unordered(COPIES);
-        while let Some(moved) = moves.next().await {
-            match moved {
+        let mut copies = stream::iter(copies).buffer_unordered(COPIES);
+        while let Some(outcome) = copies.next().await {
+            match outcome {
                 Ok(bytes) => {
-                    done.moved.files += 1;
-                    done.moved.bytes += bytes;
+                    moved.files += 1;
+                    moved.bytes += bytes;
                 }
                 Err(error) => {
                     tracing::error!(%error, cause = ?error.cause(), "cannot move a file");
-                    done.failed += 1;
+                    failed += 1;
                 }
             }
-            watch(done.moved, all);
+            watch(*moved);
         }
     }
 }
@@ -122,11 +142,32 @@ async fn total(app: &App, backend: &str) -> Result<u64> {
     Ok(sum.flatten().unwrap_or(0).unsigned_abs())
 }
 
-/// Remembers where files are going to be copied to; answers with those whose place gc is just clearing.
-async fn reserve(app: &App, actor: &Actor, blobs: &[blob::Model], to: &str) -> Result<Vec<BlobId>> {
-    let (ids, to): (Vec<BlobId>, String) = (blobs.iter().map(|blob| blob.id).collect(), to.to_owned());
+/// Remembers where files are going to be copied to; answers with those that may be. Of others somebody else is just
+/// moving them, or clearing their place.
+async fn reserve(
+    app: &App,
+    actor: &Actor,
+    blobs: &[blob::Model],
+    from: &str,
+    to: &str,
+) -> Result<Vec<BlobId>> {
+    let ids: Vec<BlobId> = blobs.iter().map(|blob| blob.id).collect();
+    let (from, to) = (from.to_owned(), to.to_owned());
     let reserved = commit(app, actor, move |edit| {
         Box::pin(async move {
+            let conn = edit.conn();
+            // Held, so that no other migration makes one live at its new place meanwhile.
+            let still = blob::Entity::find()
+                .filter(blob::Column::Id.is_in(ids))
+                .filter(blob::Column::Backend.eq(from))
+                .order_by_asc(blob::Column::Id)
+                .lock_exclusive()
+                .all(conn)
+                .await?;
+            let ids: Vec<BlobId> = still.iter().map(|blob| blob.id).collect();
+            if ids.is_empty() {
+                return Ok(ids);
+            }
             let until = Timestamp(edit.now().0 + PATIENCE_MS);
             let row = |id: &BlobId| garbage::ActiveModel {
                 id: Set(*id),
@@ -141,15 +182,15 @@ async fn reserve(app: &App, actor: &Actor, blobs: &[blob::Model], to: &str) -> R
                 .to_owned();
             garbage::Entity::insert_many(ids.iter().map(row))
                 .on_conflict(again)
-                .exec_without_returning(edit.conn())
+                .exec_without_returning(conn)
                 .await?;
-            let busy = garbage::Entity::find()
+            let free = garbage::Entity::find()
                 .filter(garbage::Column::Backend.eq(to.clone()))
                 .filter(garbage::Column::Id.is_in(ids))
-                .filter(garbage::Column::Attempts.gt(0))
-                .all(edit.conn())
+                .filter(garbage::Column::Attempts.eq(0))
+                .all(conn)
                 .await?;
-            Ok(busy.into_iter().map(|row| row.id).collect())
+            Ok(free.into_iter().map(|row| row.id).collect())
         })
     });
     Ok(reserved.await?.value)
@@ -157,16 +198,33 @@ async fn reserve(app: &App, actor: &Actor, blobs: &[blob::Model], to: &str) -> R
 
 async fn move_one(app: &App, actor: &Actor, blob: blob::Model, to: &str, old: Old) -> Result<u64> {
     let (source, target) = (store(app, &blob.backend)?, store(app, to)?);
-    copy(source, blob.id, target, &blob).await?;
+    match twin(app.read(), to, &blob.sha256).await? {
+        // It is there already. All files are going to rely on it, so it is looked at.
+        Some(twin) => verify(target, twin.id, &twin).await?,
+        None => copy(source, blob.id, target, &blob).await?,
+    }
     crate::app::crash_point("migrate-copied");
     let (id, size, from, to) = (blob.id, blob.size_bytes.unsigned_abs(), blob.backend, to.to_owned());
     let settled =
         commit(app, actor, move |edit| Box::pin(async move { settle(edit, id, &from, &to, old).await }));
     settled.await?;
-    if old == Old::Remove {
-        gc::collect_soon(app);
-    }
     Ok(size)
+}
+
+/// The blob with the same content on another backend.
+async fn twin(conn: &impl ConnectionTrait, backend: &str, sha256: &str) -> Result<Option<blob::Model>> {
+    let same = blob::Entity::find().filter(blob::Column::Sha256.eq(sha256));
+    Ok(same.filter(blob::Column::Backend.eq(backend)).lock_shared().one(conn).await?)
+}
+
+/// Reads bytes and compares them with what they should be.
+pub(super) async fn verify(store: &Arc<dyn BlobStore>, id: BlobId, blob: &blob::Model) -> Result<()> {
+    let (key, size) = (BlobKey::new(id), blob.size_bytes.unsigned_abs());
+    let bytes = store.stream(&key, size, 0..size).await.map_err(Error::storage)?;
+    match digest(bytes).await.map_err(Error::storage)? {
+        sha256 if sha256 == blob.sha256 => Ok(()),
+        other => Err(Error::storage(format!("{key} has other bytes than were stored: {other}"))),
+    }
 }
 
 fn store<'a>(app: &'a App, name: &str) -> Result<&'a Arc<dyn BlobStore>> {
@@ -188,15 +246,14 @@ pub(super) async fn copy(
         content_type: blob.content_type.clone().unwrap_or_else(|| "application/octet-stream".to_owned()),
         filename: blob.filename.clone().unwrap_or_else(|| "file".to_owned()),
     };
-    let problem = match target.import(&key, body, &label).await {
+    // What was copied and is not right, nothing names: gc removes it.
+    Err(Error::storage(match target.import(&key, body, size, &label).await {
         Ok(staged) if staged.sha256 == blob.sha256 && staged.size == size => return Ok(()),
         Ok(staged) => format!("{key} has other bytes than were stored: {}", staged.sha256),
         Err(StageError::Body(error)) => format!("{key} cannot be read: {error}"),
         Err(StageError::Store(error)) => format!("{key} cannot be written: {error}"),
         Err(StageError::TooLong) => format!("{key} is too long"),
-    };
-    target.remove(&key).await.map_err(Error::storage)?;
-    Err(Error::storage(problem))
+    }))
 }
 
 /// Makes the new place the one that counts.
@@ -205,12 +262,7 @@ async fn settle(edit: Edit<'_>, id: BlobId, from: &str, to: &str, old: Old) -> R
     let row = blob::Entity::find_by_id(id).filter(blob::Column::Backend.eq(from));
     // Nothing needs it any more, or somebody else moved it; gc has what was copied.
     let Some(row) = row.lock_exclusive().one(conn).await? else { return Ok(()) };
-    let same = blob::Entity::find()
-        .filter(blob::Column::Backend.eq(to))
-        .filter(blob::Column::Sha256.eq(&row.sha256))
-        .lock_shared()
-        .one(conn)
-        .await?;
+    let same = twin(conn, to, &row.sha256).await?;
     let winner = same.as_ref().map_or(id, |same| same.id);
     stored_file::Entity::update_many()
         .col_expr(stored_file::Column::BlobId, Expr::value(winner))

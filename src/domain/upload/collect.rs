@@ -4,7 +4,7 @@ use entity::UploadIntentId;
 use entity::upload_intent::{self, Status};
 
 use super::receive::{Accepted, Rejection, compare, max_single, settle};
-use super::{as_of_now, check_not_over, discard_staged, expected, load, store};
+use super::{as_of_now, check_not_over, discard_staged, expected, is_open, load, store};
 use crate::app::App;
 use crate::blob::{Collected, StagingKey};
 use crate::domain::error::{Error, Result, UploadError};
@@ -55,7 +55,14 @@ pub(super) async fn conclude(
     verdict: std::result::Result<Accepted, Rejection>,
 ) -> Result<()> {
     let outcome = settle(app, intent, key, verdict).await;
-    if !matches!(&outcome, Ok(intent) if intent.status == Status::Received) {
+    let taken = if let Ok(intent) = &outcome {
+        intent.status == Status::Received
+    } else {
+        // Another server may have settled on the very same bytes, or it is not known what came of it.
+        let now = load(app.read(), intent.id).await?;
+        is_open(now.status) && now.staging_key.is_none_or(|settled| settled == key.to_string())
+    };
+    if !taken {
         discard_staged(app, intent, &key).await;
     }
     match outcome {
@@ -84,7 +91,7 @@ pub(super) async fn once(
     let now = as_of_now(load(app.read(), id).await?, app.clock().now());
     check_not_over(&now)?;
     match (now.status, outcome) {
-        (Status::Created, Err(problem)) => Err(Error::storage(problem)),
+        (Status::Created | Status::Received, Err(problem)) => Err(Error::storage(problem)),
         _ => Ok(now),
     }
 }

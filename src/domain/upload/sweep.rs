@@ -1,7 +1,7 @@
 //! Ending what nobody finished, and removing what it and crashes left.
 
 use entity::upload_intent::{self, Status};
-use entity::{BlobId, UploadIntentId};
+use entity::{Timestamp, UploadIntentId};
 use sea_orm::{
     ActiveEnum as _, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
@@ -12,11 +12,13 @@ use super::{discard_staged_in, is_open, load, store};
 use crate::app::App;
 use crate::blob::{BlobKey, BlobStore, Direct, StagingKey};
 use crate::domain::actor::Actor;
-use crate::domain::commit;
 use crate::domain::error::{Error, Result};
+use crate::domain::{commit, stored_file};
 
 /// How long an upload in parts may be known to the bucket alone, and a copy in parts take, in milliseconds.
 const BEGINNING_MS: i64 = 24 * 3_600_000;
+/// Longer than a copy in a bucket may take, in milliseconds.
+const COPYING_MS: i64 = 3_600_000;
 /// Intents that one sweep ends, at most; the next sweep goes on.
 const SWEEP_BATCH: u64 = 500;
 
@@ -175,11 +177,24 @@ async fn remove_unfinished(app: &App, intent: &upload_intent::Model) -> Result<R
         return Ok(Remains::StillOpen);
     }
     super::discard_sent(app, &intent).await.map_err(Error::storage)?;
-    if intent.status != Status::Finished {
-        store(app, &intent)?
-            .remove(&BlobKey::new(BlobId(intent.stored_file_id.0)))
-            .await
-            .map_err(Error::storage)?;
+    if intent.status == Status::Finished {
+        return Ok(Remains::None);
     }
+    let (store, own) = (store(app, &intent)?, stored_file::own_blob(&intent));
+    if store.direct().is_none() {
+        store.remove(&BlobKey::new(own)).await.map_err(Error::storage)?;
+        return Ok(Remains::None);
+    }
+    // Without what it is made from no copy begins; one may still be under way in the bucket, and gc removes what it makes.
+    if let Some(Ok(key)) = intent.staging_key.as_deref().map(str::parse) {
+        store.remove_staged(&key).await.map_err(Error::storage)?;
+    }
+    commit(app, &Actor::system(), move |edit| {
+        Box::pin(async move {
+            let at = Timestamp(edit.now().0 + COPYING_MS);
+            stored_file::discard_at(edit, &[(own, &intent.backend)], at).await
+        })
+    })
+    .await?;
     Ok(Remains::None)
 }

@@ -227,6 +227,14 @@ async fn settings_that_cannot_be_are_refused_by_name() {
             "prefix cannot be used",
         ),
         ("[storage.media]\nkind = \"s3\"\nbucket = \"b\"\nendpoint = \"ftp://x\"", "endpoint"),
+        (
+            "[storage.a]\nkind = \"s3\"\nbucket = \"b\"\nregion = \"r\"\n[storage.c]\nkind = \"s3\"\nbucket = \"b\"\nregion = \"r\"\nprefix = \"p\"",
+            "c: is the place of \"a\", or within it",
+        ),
+        (
+            "data_dir = \"/tmp\"\n[storage.a]\nkind = \"local\"\nfolder = \"/tmp/../tmp\"",
+            "a: is the place of \"local\"",
+        ),
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("vellum.toml");
@@ -249,4 +257,23 @@ async fn uploads_tell_where_they_stand() {
     assert!(after["target"].is_null());
     let server: &TestServer = &lab.server;
     assert_eq!(server.get("/readyz", &[]).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_that_finish_one_upload_make_one_version() {
+    let lab = Lab::s3("reads = \"stream\"").await;
+    let other = lab.server.beside().await;
+    let other = other.as_ref().unwrap_or(&lab.server);
+    for round in 0..10 {
+        let bytes = format!("round {round}").into_bytes();
+        let declared = (round % 2 == 0).then(|| sha256(&bytes));
+        let intent = lab.server.start_upload(json!({ "path": "one", "sha256": declared })).await;
+        assert_eq!(lab.server.send_bytes(&intent, &bytes).await.status(), 200);
+        let (here, there) = tokio::join!(lab.server.finish_upload(&intent), other.finish_upload(&intent));
+        assert_eq!(here["version"]["id"], there["version"]["id"]);
+        assert_eq!(here["version"]["number"], round + 1);
+        assert!(read(&lab, "/assets/one").await == (200, bytes));
+    }
+    lab.server.sweep().await;
+    assert_eq!(lab.staged().await, 0);
 }

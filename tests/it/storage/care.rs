@@ -14,6 +14,8 @@ use vellum::domain::storage::migrate::{Migrated, Old, migrate};
 use super::{HOUR_MS, Lab, noise, read};
 use crate::support::{Bucket, Fault, HOPPER, ROCKET, files, sha256, text};
 
+const DAY_MS: i64 = 24 * HOUR_MS;
+
 async fn choose(lab: &Lab, name: &str) {
     let choose = "mutation($name: String!) { setDefaultStorage(input: { backend: $name }) { storage { default { name } } } }";
     lab.server.gql(choose, json!({ "name": name })).await;
@@ -64,18 +66,18 @@ async fn all_bytes_move_and_everything_is_read_as_before() {
     assert_eq!((done.moved.files, done.failed), (5, 0));
     assert_eq!(move_all(&lab, "local", "media").await, Migrated::default(), "nothing is left to move");
     all_read(&lab, &all).await;
-    assert_eq!(lab.server.stored("blobs").len(), 5, "for an hour they can still be read there");
-    lab.server.clock.advance(HOUR_MS + 1);
+    lab.server.clock.advance(7 * DAY_MS);
+    lab.server.sweep().await;
+    assert_eq!(lab.server.stored("blobs").len(), 5, "signed URLs to them still work");
+    lab.server.clock.advance(DAY_MS + 1);
     lab.server.sweep().await;
     assert_eq!(lab.server.stored("blobs"), [""; 0]);
-    lab.server.clock.advance(24 * HOUR_MS);
-    lab.server.sweep().await;
     assert_eq!(bucket.keys("blobs/").await.len(), 5, "identical bytes are kept once");
     all_read(&lab, &all).await;
     assert_eq!(look(&lab, Depth::Content, Remedy::None).await, []);
     // And back, where gc has cleared their places.
     assert_eq!(move_all(&lab, "media", "local").await.moved.files, 5);
-    lab.server.clock.advance(25 * HOUR_MS);
+    lab.server.clock.advance(9 * DAY_MS);
     lab.server.sweep().await;
     all_read(&lab, &all).await;
     assert_eq!((lab.server.stored("blobs").len(), bucket.keys("blobs/").await.len()), (5, 0));
@@ -109,7 +111,7 @@ async fn uploads_go_on_while_bytes_move() {
         }
     };
     tokio::join!(moving, uploading);
-    lab.server.clock.advance(25 * HOUR_MS);
+    lab.server.clock.advance(9 * DAY_MS);
     lab.server.sweep().await;
     for number in 0..30 {
         let bytes = if number % 2 == 0 { format!("old {number}") } else { format!("new {number}") };
@@ -153,6 +155,8 @@ async fn damaged_bytes_are_not_moved() {
     let done = move_all(&lab, "local", "media").await;
     assert_eq!((done.moved.files, done.failed), (1, 1));
     assert!(read(&lab, "/assets/whole").await == (200, ROCKET.to_vec()));
+    lab.server.clock.advance(DAY_MS + 1);
+    lab.server.sweep().await;
     assert_eq!(
         lab.bucket.as_ref().expect("a bucket").keys("blobs/").await.len(),
         1,
@@ -224,7 +228,7 @@ async fn a_move_tells_how_far_it_is() {
     let (done, all) = *seen.last().expect("news");
     assert_eq!((seen.len(), done), (6, all));
     assert!(seen.is_sorted_by_key(|(done, _)| done.files));
-    lab.server.clock.advance(25 * HOUR_MS);
+    lab.server.clock.advance(9 * DAY_MS);
     lab.server.sweep().await;
     assert_eq!(lab.server.stored("blobs").len(), 5, "the old ones are kept");
 }
@@ -293,4 +297,19 @@ async fn a_move_that_is_killed_goes_on_where_it_was() {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert!(String::from_utf8_lossy(&done.stdout).contains("Moved 5 files"), "{done:?}");
     all_read(&lab, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_moves_at_once_lose_nothing() {
+    let lab = Lab::s3("reads = \"stream\"").await;
+    choose(&lab, "local").await;
+    let all = fill(&lab).await;
+    for (from, to) in [("local", "media"), ("media", "local"), ("local", "media")] {
+        let (one, other) = tokio::join!(move_all(&lab, from, to), move_all(&lab, from, to));
+        assert!(one.moved.files + other.moved.files >= 5, "{one:?} {other:?}");
+        lab.server.clock.advance(9 * DAY_MS);
+        lab.server.sweep().await;
+        all_read(&lab, &all).await;
+        assert_eq!(look(&lab, Depth::Content, Remedy::None).await, []);
+    }
 }
