@@ -13,16 +13,16 @@
 mod collect;
 mod parts;
 mod receive;
+mod start;
 mod steps;
 mod sweep;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use entity::asset::Visibility;
 use entity::upload_intent::{self, Status};
-use entity::{BlobId, StoredFileId, Timestamp, UploadIntentId, version};
+use entity::{BlobId, Timestamp, UploadIntentId, version};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
     IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
@@ -30,109 +30,23 @@ use sea_orm::{
 
 use super::actor::{Actor, Role};
 use super::asset::{self, Asset, AssetRef, NewAsset};
-use super::content_type;
 use super::error::{Error, Result, UploadError};
-use super::path::{TreePath, parse_name};
+use super::path::TreePath;
 use super::stored_file::{self, Arrival, Bytes, Keep};
-use super::version::{Fate, NewVersion, Outcome, checked_label};
-use super::{Committed, Edit, check_revision, commit, storage};
+use super::version::{Fate, NewVersion, Outcome};
+use super::{Committed, Edit, check_revision, commit};
 use crate::app::App;
 pub use crate::blob::Target;
 use crate::blob::{BlobStore, Expected, StagingKey};
 
 pub use parts::{Part, part_target, parts, receive_part};
 pub use receive::{Declared, Received, Way, receive};
+pub use start::{NewUpload, start};
 pub use steps::Steps;
 pub use sweep::{sweep, tidy};
 
 /// What signatures of upload URLs are for.
 const SIGNATURE: &str = "upload";
-
-/// What a client says of the bytes that it is going to send.
-#[derive(Debug, Clone)]
-pub struct NewUpload {
-    /// Where the version will appear.
-    pub path: TreePath,
-    /// For URLs and downloads; defaults to the last segment of the path.
-    pub filename: Option<String>,
-    /// Declared media type.
-    pub content_type: Option<String>,
-    /// Declared count of bytes.
-    pub size_bytes: Option<i64>,
-    /// Declared SHA-256, in hex.
-    pub sha256: Option<String>,
-    /// Label of the version.
-    pub label: Option<String>,
-    /// Whether the version is published at once.
-    pub publish: bool,
-    /// Who may read the asset.
-    pub visibility: Option<Visibility>,
-    /// The revision that the asset has to have at finish; 0 when it must not exist.
-    pub if_revision: Option<i64>,
-    /// Size of every part but the last, when the bytes are to come in parts.
-    pub part_size_bytes: Option<i64>,
-}
-
-/// Opens a permission to send bytes to `upload.path`.
-///
-/// # Errors
-/// `BAD_USER_INPUT`; `ALREADY_EXISTS` when a folder is at the path.
-pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload_intent::Model> {
-    actor.require(Role::Editor)?;
-    let upload = upload.checked(app)?;
-    if super::folder::find(app.read(), &upload.path).await?.is_some() {
-        return Err(super::name::taken_error(upload.path.as_str(), entity::name::Holder::Folder));
-    }
-    super::folder::check_can_be_made(app.read(), &upload.path.parent()).await?;
-    let ttl = i64::try_from(app.config().upload_ttl.as_millis()).unwrap_or(i64::MAX);
-    let backend = storage::default_name(app, app.read()).await?;
-    let id = UploadIntentId(app.clock().new_id());
-    let blob = BlobId(app.clock().secret_id());
-    let upload_ref = match app.store(&backend).map_err(Error::storage)?.direct() {
-        Some(direct) if upload.part_size_bytes.is_some() => {
-            Some(direct.begin(&StagingKey::parts(id)).await.map_err(Error::storage)?)
-        }
-        _ => None,
-    };
-    let committed = commit(app, actor, move |edit| {
-        Box::pin(async move {
-            let filename = upload.filename.unwrap_or_else(|| upload.path.name().to_owned());
-            let row = upload_intent::ActiveModel {
-                id: Set(id),
-                path: Set(Some(upload.path.as_str().to_owned())),
-                filename: Set(filename),
-                declared_content_type: Set(upload.content_type),
-                declared_size_bytes: Set(upload.size_bytes),
-                declared_sha256: Set(upload.sha256),
-                label: Set(upload.label),
-                publish: Set(upload.publish),
-                visibility: Set(upload.visibility),
-                if_revision: Set(upload.if_revision),
-                part_size_bytes: Set(upload.part_size_bytes),
-                blob_id: Set(Some(blob)),
-                upload_ref: Set(upload_ref),
-                status: Set(Status::Created),
-                rejection_code: Set(None),
-                rejection: Set(None),
-                stored_file_id: Set(StoredFileId(edit.new_id())),
-                backend: Set(backend),
-                staging_key: Set(None),
-                content_type: Set(None),
-                received_bytes: Set(0),
-                sha256: Set(None),
-                version_id: Set(None),
-                created_at: Set(edit.now()),
-                created_by: Set(edit.by()),
-                expires_at: Set(Timestamp(edit.now().0 + ttl)),
-                swept_at: Set(None),
-            };
-            Ok(row.insert(edit.conn()).await?)
-        })
-    })
-    .await?;
-    crate::app::crash_point("intent-row");
-    Ok(committed.value)
-}
 
 /// An intent as it stands, if there is one.
 ///
@@ -285,13 +199,18 @@ pub(super) async fn ready(app: &App, finishing: &Finishing) -> Result<Ready> {
     }
     check_received(&intent)?;
     let bytes = Bytes::of(&intent)?;
+    let arrived = Arc::new(OnceLock::new());
     if store(app, &intent)?.direct().is_some() {
         // A copy of gigabytes takes a bucket longer than a client may wait; it goes on without it.
-        let (library, bytes) = (app.clone(), Bytes::of(&intent)?);
-        let secure = async move { bytes.secure(&library).await.map(drop) };
+        let (library, bytes, told) = (app.clone(), Bytes::of(&intent)?, Arc::clone(&arrived));
+        let secure = async move { bytes.secure(&library).await.map(|arrival| _ = told.set(arrival)) };
         collect::once(app, id, secure).await?;
     }
-    match bytes.secure(app).await {
+    let secured = match arrived.get() {
+        Some(arrival) => Ok(*arrival),
+        None => bytes.secure(app).await,
+    };
+    match secured {
         Ok(arrival) => Ok(Ready { id, bytes: Some((bytes, arrival)) }),
         Err(error) => {
             // A cancel, the sweep or another finish may have been faster; then that is what to tell.
@@ -502,36 +421,4 @@ fn rejection(intent: &upload_intent::Model) -> Option<Error> {
     let code = intent.rejection_code?;
     let message = intent.rejection.clone().unwrap_or_default();
     Some(Error::upload(UploadError::Rejected(code), format!("the upload was rejected: {message}")))
-}
-
-impl NewUpload {
-    fn checked(self, app: &App) -> Result<Self> {
-        let max = app.config().max_upload_bytes;
-        if let Some(size) = self.size_bytes.filter(|size| *size > max) {
-            let message = format!("{size} bytes are too many; this server takes at most {max}");
-            return Err(Error::bad_input("input.size", message));
-        }
-        if let Some(content_type) = self.content_type.as_deref().filter(|text| !content_type::is_valid(text))
-        {
-            let message = format!("{content_type:?} is not a media type such as image/png");
-            return Err(Error::bad_input("input.contentType", message));
-        }
-        if self.if_revision.is_some_and(|revision| revision < 0) {
-            return Err(Error::bad_input("input.ifRevision", "must not be negative"));
-        }
-        Ok(Self {
-            part_size_bytes: parts::size(self.size_bytes, self.part_size_bytes)?,
-            filename: self.filename.map(|name| parse_name(&name, "input.filename")).transpose()?,
-            sha256: self.sha256.map(|text| checked_sha256(&text)).transpose()?,
-            label: checked_label(self.label)?,
-            ..self
-        })
-    }
-}
-
-fn checked_sha256(text: &str) -> Result<String> {
-    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(text.to_ascii_lowercase());
-    }
-    Err(Error::bad_input("input.sha256", "must be 64 hexadecimal digits"))
 }
