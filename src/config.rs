@@ -102,6 +102,7 @@ struct Raw {
     changelog_ttl_seconds: i64,
     max_upload_bytes: i64,
     max_concurrent_uploads: i64,
+    file_cache_bytes: i64,
     max_connections: i64,
     max_operations: i64,
     shutdown_grace_seconds: i64,
@@ -137,6 +138,8 @@ pub struct Config {
     pub max_upload_bytes: i64,
     /// Uploads received at the same time.
     pub max_concurrent_uploads: usize,
+    /// Bytes of short files that are kept in memory.
+    pub file_cache_bytes: u64,
     /// Connections of subscribers, by WebSocket or event stream, at the same time.
     pub max_connections: usize,
     /// Operations that run on all WebSocket connections at the same time.
@@ -232,6 +235,13 @@ impl Raw {
                 "1 to 256",
             )?)
             .expect("at most 256"),
+            file_cache_bytes: in_range(
+                "file_cache_bytes",
+                self.file_cache_bytes,
+                0..=1_099_511_627_776,
+                "0 to 1099511627776 (1 TiB)",
+            )?
+            .unsigned_abs(),
             max_connections: bound("max_connections", self.max_connections)?,
             max_operations: bound("max_operations", self.max_operations)?,
             shutdown_grace: seconds(

@@ -22,21 +22,24 @@ pub struct Library {
     pub plan: Plan,
     folder: TempDir,
     postgres: Option<PostgresDatabase>,
+    config: Option<PathBuf>,
 }
 
 impl Library {
-    /// Makes a library of `assets`, on SQLite or in a new database of the PostgreSQL server at `postgres`.
+    /// Makes a library of `assets`, on SQLite or in a new database of the PostgreSQL server at `postgres`, for a server
+    /// with these settings.
     ///
     /// # Errors
     /// When the disk or the database refuses.
-    pub async fn make(assets: u32, postgres: Option<&str>) -> anyhow::Result<Self> {
+    pub async fn make(assets: u32, postgres: Option<&str>, config: Option<&Path>) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("vellum-bench-").context("cannot make a temporary folder")?;
         std::fs::create_dir(folder.path().join("data")).context("cannot make the data folder")?;
         let postgres = match postgres {
             Some(url) => Some(PostgresDatabase::create(url).await?),
             None => None,
         };
-        let library = Self { plan: Plan::new(assets)?, folder, postgres };
+        let config = config.map(Path::to_owned);
+        let library = Self { plan: Plan::new(assets)?, folder, postgres, config };
         match library.fill().await {
             Ok(()) => Ok(library),
             Err(error) => {
@@ -56,6 +59,12 @@ impl Library {
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
         self.folder.path().join("log")
+    }
+
+    /// Settings that the server is given.
+    #[must_use]
+    pub fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     /// Where the rows are, if not in the data folder.

@@ -38,7 +38,7 @@ struct Arguments {
     /// Assets in the library, of three versions each.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     assets: u32,
-    /// What to measure, separated by commas; all but scale, when left out.
+    /// What to measure, separated by commas; all but parts and scale, when left out.
     #[arg(long, value_delimiter = ',', value_name = "SCENARIO")]
     only: Vec<Scenario>,
     /// Connections that read at the same time.
@@ -47,6 +47,9 @@ struct Arguments {
     /// <postgres://user@server/database>: makes a database of its own on that server, instead of SQLite.
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
+    /// Settings for the server, e.g. with a bucket for new bytes.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -66,6 +69,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let setup = Setup {
         program: &arguments.program,
         postgres,
+        config: arguments.config.as_deref(),
         assets: arguments.assets,
         connections: arguments.connections,
     };
@@ -80,7 +84,7 @@ impl Arguments {
     fn chosen(&self) -> Vec<Scenario> {
         if self.only.is_empty() {
             let all = Scenario::value_variants().iter().copied();
-            return all.filter(|scenario| *scenario != Scenario::Scale).collect();
+            return all.filter(|scenario| !scenario.is_special()).collect();
         }
         self.only.clone()
     }

@@ -37,3 +37,11 @@ impl Random {
         }
     }
 }
+
+/// Bytes of no format, the same each time.
+#[must_use]
+pub fn noise(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    Random::new(count as u64).fill(&mut bytes);
+    bytes
+}

@@ -127,6 +127,9 @@ async fn launch(program: &Path, library: &Library) -> anyhow::Result<(Server, Du
     if let Some(url) = library.postgres_url() {
         command.args(["--database-url", url]);
     }
+    if let Some(config) = library.config() {
+        command.arg("--config").arg(config);
+    }
     // Settings of whoever runs this must not change what is measured.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VELLUM_") {

@@ -16,6 +16,8 @@ pub const SMALL_FILE: &str = "25 µs CPU";
 pub const LARGE_FILE: &str = "16 ms CPU";
 /// A file of 1 GiB that is sent to the local folder.
 pub const UPLOAD: &str = "85 % of one thread; 64 MiB more";
+/// A file of 5 GiB that comes in parts.
+pub const PARTS: &str = "64 MiB more";
 /// Moving a folder with all assets below it.
 pub const MOVE: &str = "250 ms, one entry";
 /// Memory after a start.

@@ -75,6 +75,8 @@ pub struct Model {
     pub expires_at: Timestamp,
     /// Set once an intent that is over has no bytes left behind.
     pub swept_at: Option<Timestamp>,
+    /// Not to be swept before then: it was tried, and the backend was away.
+    pub sweep_at: Option<Timestamp>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

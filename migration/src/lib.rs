@@ -9,6 +9,7 @@ mod m20261122_000004_trash;
 mod m20261122_000005_storage;
 mod m20261122_000006_search;
 mod m20261122_000007_backends;
+mod m20261122_000008_sweep;
 mod text;
 
 /// Every migration, oldest first.
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000005_storage::Migration),
             Box::new(m20261122_000006_search::Migration),
             Box::new(m20261122_000007_backends::Migration),
+            Box::new(m20261122_000008_sweep::Migration),
         ]
     }
 }

@@ -181,6 +181,15 @@ impl App {
         self.0.stores.get(name)
     }
 
+    /// The same, once it is sure that it is no other library's.
+    ///
+    /// # Errors
+    /// When it is another's, or cannot be asked.
+    pub async fn own_store(&self, name: &str) -> std::io::Result<&Arc<dyn BlobStore>> {
+        let library = self.0.signer.secret_id("library", "").simple().to_string();
+        self.0.stores.own(name, &library).await
+    }
+
     /// The changelog.
     #[must_use]
     pub fn feed(&self) -> &Feed {
@@ -264,7 +273,7 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
         };
         stores.insert(name.clone(), store);
     }
-    Ok(Stores::new(stores))
+    Ok(Stores::new(stores, config.file_cache_bytes))
 }
 
 /// Makes a folder, and those above it, that only its owner can look into: it has the key that signs URLs.

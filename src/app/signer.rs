@@ -37,6 +37,15 @@ impl Signer {
         URL_SAFE_NO_PAD.encode(self.mac(purpose, subject).finalize().into_bytes())
     }
 
+    /// An id of `purpose` and `subject` that nobody can guess, and every server of the library finds again.
+    #[must_use]
+    pub fn secret_id(&self, purpose: &str, subject: &str) -> Uuid {
+        let mac = self.mac(purpose, subject).finalize().into_bytes();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&mac[..16]);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
     /// Whether `signature` is the one of `purpose` and `subject`; takes the same time for every wrong one.
     #[must_use]
     pub fn verify(&self, purpose: &str, subject: &str, signature: &str) -> bool {

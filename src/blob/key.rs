@@ -60,20 +60,6 @@ pub struct StagingKey {
     pub attempt: Uuid,
 }
 
-impl StagingKey {
-    /// Where a client puts the bytes of an intent in one request to a bucket.
-    #[must_use]
-    pub const fn whole(intent: UploadIntentId) -> Self {
-        Self { intent, attempt: Uuid::nil() }
-    }
-
-    /// Where a client puts the parts of an intent in a bucket, and the bucket the whole.
-    #[must_use]
-    pub const fn parts(intent: UploadIntentId) -> Self {
-        Self { intent, attempt: Uuid::max() }
-    }
-}
-
 impl fmt::Display for StagingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.intent, self.attempt.simple())

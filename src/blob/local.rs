@@ -3,8 +3,11 @@
 //! A file appears under its final name whole or not at all: it is written elsewhere, synced, renamed, and
 //! its folder is synced. Files are never written in place.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write};
+mod blocks;
+mod staging;
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,19 +15,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use tokio::sync::mpsc;
+use futures_util::StreamExt as _;
 use uuid::Uuid;
 
-use super::seen::Seen;
-use super::{BlobKey, BlobStore, Incoming, Label, Outgoing, Probed, StageError, Staged, StagingKey, Verdict};
+use blocks::Blocks;
+use staging::{StagingFile, receive};
 
-/// Pieces of a body that wait to be written.
-const QUEUE: usize = 8;
-/// Bytes gathered before they are written.
-const WRITE_BLOCK: usize = 1024 * 1024;
-/// Bytes read at once while a file is sent.
-const READ_BLOCK: u64 = 512 * 1024;
+use super::{
+    BlobKey, BlobStore, Incoming, Label, MARK, Outgoing, Probed, StageError, Staged, StagingKey, Verdict,
+};
 
 /// How names begin of files that are brought over from another backend, and how long one may take.
 const IMPORT: &str = "import.";
@@ -34,6 +33,7 @@ const IMPORT_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Clone)]
 pub struct LocalStore {
     root: PathBuf,
+    blocks: Blocks,
 }
 
 impl LocalStore {
@@ -45,7 +45,7 @@ impl LocalStore {
     /// # Errors
     /// When the folder cannot be made or written to.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        let store = Self { root: folder.to_owned() };
+        let store = Self { root: folder.to_owned(), blocks: Blocks::default() };
         for part in [store.staging_folder(), store.root.join("blobs")] {
             fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
         }
@@ -106,6 +106,26 @@ impl BlobStore for LocalStore {
     async fn check(&self) -> io::Result<()> {
         let store = self.clone();
         blocking(move || store.check_writable()).await
+    }
+
+    async fn mark(&self, library: &str) -> io::Result<String> {
+        let (path, wanted, root) = (self.root.join(MARK), library.to_owned(), self.root.clone());
+        blocking(move || {
+            if !path.exists() {
+                // Whole or not at all, and never over another one.
+                let fresh = root.join("staging").join(format!("{MARK}.{}", Uuid::new_v4().simple()));
+                fs::write(&fresh, &wanted)?;
+                File::open(&fresh)?.sync_all()?;
+                let linked = fs::hard_link(&fresh, &path);
+                remove_if_there(&fresh)?;
+                match linked {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    _ => sync_folder(&root)?,
+                }
+            }
+            fs::read_to_string(path).map(|mark| mark.trim().to_owned())
+        })
+        .await
     }
 
     async fn stage(
@@ -171,31 +191,17 @@ impl BlobStore for LocalStore {
         blocking(move || {
             let mut file = store.file(&key, size)?;
             file.seek(io::SeekFrom::Start(range.start))?;
-            read_block(&mut file, range.end - range.start)
+            let mut bytes = vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
+            file.read_exact(&mut bytes)?;
+            Ok(bytes.into())
         })
         .await
     }
 
     async fn stream(&self, key: &BlobKey, size: u64, range: Range<u64>) -> io::Result<Outgoing> {
         let (store, key) = (self.clone(), *key);
-        let file = blocking(move || {
-            let mut file = store.file(&key, size)?;
-            file.seek(io::SeekFrom::Start(range.start))?;
-            Ok(file)
-        });
-        let blocks =
-            stream::try_unfold((file.await?, range.end - range.start), |(mut file, left)| async move {
-                if left == 0 {
-                    return Ok(None);
-                }
-                blocking(move || {
-                    let block = read_block(&mut file, left.min(READ_BLOCK))?;
-                    let left = left - block.len() as u64;
-                    Ok(Some((block, (file, left))))
-                })
-                .await
-            });
-        Ok(blocks.boxed())
+        let file = blocking(move || store.file(&key, size)).await?;
+        Ok(self.blocks.stream(file, range).boxed())
     }
 
     async fn import(
@@ -273,133 +279,6 @@ impl BlobStore for LocalStore {
     }
 }
 
-/// Lets `write` have the pieces of a body on a thread that may block.
-async fn receive(
-    body: &mut Incoming<'_>,
-    limit: u64,
-    write: impl FnOnce(mpsc::Receiver<Piece>) -> io::Result<Staged> + Send + 'static,
-) -> Result<Staged, StageError> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let writing = tokio::task::spawn_blocking(move || write(receiver));
-    let handed_over = hand_over(body, &sender, limit).await;
-    // Without an end the writer removes the file.
-    drop(sender);
-    let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    handed_over?;
-    written.map_err(StageError::Store)
-}
-
-/// Hands the pieces of a body to the writer, and the end once they were all.
-async fn hand_over(
-    body: &mut Incoming<'_>,
-    writer: &mpsc::Sender<Piece>,
-    limit: u64,
-) -> Result<(), StageError> {
-    let mut size = 0;
-    while let Some(piece) = body.next().await {
-        let piece = piece.map_err(StageError::Body)?;
-        size += piece.len() as u64;
-        if size > limit {
-            return Err(StageError::TooLong);
-        }
-        if writer.send(Piece::Bytes(piece)).await.is_err() {
-            // It tells why it ended.
-            return Ok(());
-        }
-    }
-    let _ = writer.send(Piece::End).await;
-    Ok(())
-}
-
-enum Piece {
-    Bytes(Bytes),
-    End,
-}
-
-/// A staging file while it is written; gone again unless it was finished.
-struct StagingFile {
-    path: PathBuf,
-    file: File,
-    finished: bool,
-}
-
-impl StagingFile {
-    fn create(path: PathBuf) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Self { path, file, finished: false })
-    }
-
-    fn write(path: PathBuf, mut pieces: mpsc::Receiver<Piece>) -> io::Result<Staged> {
-        let mut staging = Self::create(path)?;
-        let mut seen = Seen::default();
-        let mut block = Vec::with_capacity(0);
-        loop {
-            match pieces.blocking_recv() {
-                None => return Err(io::Error::other("the sender broke off")),
-                Some(Piece::End) => break,
-                Some(Piece::Bytes(bytes)) => {
-                    seen.add(&bytes);
-                    block.extend_from_slice(&bytes);
-                    if block.len() >= WRITE_BLOCK {
-                        staging.file.write_all(&block)?;
-                        block.clear();
-                    }
-                }
-            }
-        }
-        staging.file.write_all(&block)?;
-        staging.finish()?;
-        Ok(seen.staged())
-    }
-
-    fn join(parts: &[PathBuf], path: PathBuf) -> io::Result<Staged> {
-        let mut staging = Self::create(path)?;
-        let mut seen = Seen::default();
-        let mut block = vec![0; WRITE_BLOCK];
-        for part in parts {
-            let mut part = File::open(part)?;
-            loop {
-                let count = part.read(&mut block)?;
-                if count == 0 {
-                    break;
-                }
-                seen.add(&block[..count]);
-                staging.file.write_all(&block[..count])?;
-            }
-        }
-        staging.finish()?;
-        Ok(seen.staged())
-    }
-
-    /// Makes it durable.
-    fn finish(mut self) -> io::Result<()> {
-        self.file.sync_all()?;
-        self.finished = true;
-        let folder = self.path.parent().expect("a staging file lies in the staging folder");
-        sync_folder(folder)
-    }
-}
-
-impl Drop for StagingFile {
-    fn drop(&mut self) {
-        if !self.finished
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            tracing::warn!(%error, path = %self.path.display(), "cannot remove an unfinished upload; the sweeper will");
-        }
-    }
-}
-
-/// The next so many bytes.
-fn read_block(file: &mut File, length: u64) -> io::Result<Bytes> {
-    let mut block = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
-    file.take(length).read_to_end(&mut block)?;
-    if block.len() as u64 == length {
-        return Ok(block.into());
-    }
-    Err(io::ErrorKind::UnexpectedEof.into())
-}
-
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -420,7 +299,7 @@ mod tests {
     use std::pin::pin;
 
     use entity::{BlobId, UploadIntentId};
-    use futures_util::{Stream, TryStreamExt as _};
+    use futures_util::{Stream, TryStreamExt as _, stream};
 
     use super::*;
 

@@ -9,12 +9,13 @@ pub mod label;
 mod local;
 mod s3;
 mod seen;
+mod small;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +29,11 @@ pub use key::{BlobKey, StagingKey};
 pub use local::LocalStore;
 pub use s3::S3Store;
 pub use seen::{Staged, sha256, unhex};
+pub use small::SMALL;
+use small::Small;
+
+/// Name of what says whose a place for bytes is.
+const MARK: &str = "vellum-library";
 
 /// Bytes on their way out.
 pub type Outgoing = BoxStream<'static, io::Result<Bytes>>;
@@ -51,6 +57,9 @@ pub enum StageError {
 pub trait BlobStore: Send + Sync {
     /// Looks whether it works.
     async fn check(&self) -> io::Result<()>;
+
+    /// Leaves the mark of a library where there is none; answers with the mark that is there.
+    async fn mark(&self, library: &str) -> io::Result<String>;
 
     /// Writes `body` to the staging area, hashing it on the way; durable when this returns. A body longer than
     /// `limit` is given up at once.
@@ -145,6 +154,9 @@ pub trait Direct: Send + Sync {
 
     /// Puts parts together and reads the whole. Doing it again answers the same.
     async fn complete(&self, key: &StagingKey, upload: &str, parts: &[SentPart]) -> io::Result<Staged>;
+
+    /// Reads what parts were put together to; none when it is not there, or has another count of bytes.
+    async fn whole(&self, key: &StagingKey, size: u64) -> io::Result<Option<Staged>>;
 
     /// Ends an upload in parts; one that is over is no error.
     async fn abort(&self, key: &StagingKey, upload: &str) -> io::Result<()>;
@@ -262,13 +274,42 @@ pub struct Label {
 
 /// The stores that are configured, by name.
 #[derive(Clone)]
-pub struct Stores(Arc<BTreeMap<String, Arc<dyn BlobStore>>>);
+pub struct Stores {
+    all: Arc<BTreeMap<String, Arc<dyn BlobStore>>>,
+    small: Small,
+    /// Those that are known to be ours.
+    ours: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl Stores {
-    /// These stores.
+    /// These stores, of whose short files so many bytes are kept in memory.
     #[must_use]
-    pub fn new(stores: BTreeMap<String, Arc<dyn BlobStore>>) -> Self {
-        Self(Arc::new(stores))
+    pub fn new(stores: BTreeMap<String, Arc<dyn BlobStore>>, in_memory: u64) -> Self {
+        Self { all: Arc::new(stores), small: Small::new(in_memory), ours: Arc::default() }
+    }
+
+    /// All bytes of a short file, compared with their hash once.
+    ///
+    /// # Errors
+    /// When the store does not have them, or has others.
+    pub async fn read_whole(
+        &self,
+        backend: &str,
+        key: &BlobKey,
+        size: u64,
+        sha256: &str,
+    ) -> io::Result<Bytes> {
+        if let Some(bytes) = self.small.get(key) {
+            return Ok(bytes);
+        }
+        let bytes = self.get(backend)?.read(key, size, 0..size).await?;
+        if seen::sha256(&bytes) != sha256 {
+            return Err(io::Error::other(format!("{key} has other bytes than were stored")));
+        }
+        if size <= SMALL {
+            self.small.keep(*key, bytes.clone());
+        }
+        Ok(bytes)
     }
 
     /// The one with this name.
@@ -277,12 +318,34 @@ impl Stores {
     /// When there is none: somebody took it out of the settings while bytes lie in it.
     pub fn get(&self, name: &str) -> io::Result<&Arc<dyn BlobStore>> {
         let missing = || io::Error::other(format!("no storage backend {name:?} is configured"));
-        self.0.get(name).ok_or_else(missing)
+        self.all.get(name).ok_or_else(missing)
+    }
+
+    /// The one with this name, once it is sure that it is not another library's: what one library does not know, it
+    /// takes for left behind, and removes.
+    ///
+    /// # Errors
+    /// When it is another's, or does not answer.
+    pub async fn own(&self, name: &str, library: &str) -> io::Result<&Arc<dyn BlobStore>> {
+        let store = self.get(name)?;
+        let known = || self.ours.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(name) {
+            return Ok(store);
+        }
+        let mark = store.mark(library).await?;
+        if mark != library {
+            return Err(io::Error::other(format!(
+                "the storage backend {name} belongs to another library, {mark}, and this one is {library}: give each its \
+                 own folder, or its own prefix in the bucket; if that library is no more, remove {MARK} there"
+            )));
+        }
+        known().insert(name.to_owned());
+        Ok(store)
     }
 
     /// All, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn BlobStore>)> {
-        self.0.iter().map(|(name, store)| (name.as_str(), store))
+        self.all.iter().map(|(name, store)| (name.as_str(), store))
     }
 }
 

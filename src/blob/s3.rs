@@ -22,7 +22,9 @@ use uuid::Uuid;
 use self::failure::failure;
 use self::transfer::{Bounds, Headers, Object, copy, read, write};
 use super::label::{Disposition, can_run_script, content_disposition, with_charset};
-use super::{BlobKey, BlobStore, Direct, Incoming, Label, Outgoing, Probed, StageError, Staged, StagingKey};
+use super::{
+    BlobKey, BlobStore, Direct, Incoming, Label, MARK, Outgoing, Probed, StageError, Staged, StagingKey,
+};
 use crate::config::Bucket;
 
 /// Objects that one request lists.
@@ -99,6 +101,17 @@ impl S3Store {
         }
     }
 
+    /// The text of a short object; none when it is not there.
+    async fn text(&self, object: &Object) -> io::Result<Option<String>> {
+        let got = self.client.get_object().bucket(&object.bucket).key(&object.key).send().await;
+        let got = match got.map_err(|error| failure("cannot read an object", &error)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            got => got?,
+        };
+        let bytes = got.body.collect().await.map_err(io::Error::other)?.to_vec();
+        Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+    }
+
     async fn delete(&self, object: &Object) -> io::Result<()> {
         let request = self.client.delete_object().bucket(&object.bucket).key(&object.key);
         match request.send().await.map_err(|error| failure("cannot remove an object", &error)) {
@@ -131,6 +144,21 @@ impl BlobStore for S3Store {
     async fn check(&self) -> io::Result<()> {
         let head = self.client.head_bucket().bucket(&self.bucket).send().await;
         head.map(drop).map_err(|error| failure("cannot reach the bucket", &error))
+    }
+
+    async fn mark(&self, library: &str) -> io::Result<String> {
+        let object = self.object(format!("{}{MARK}", self.prefix));
+        if let Some(mark) = self.text(&object).await? {
+            return Ok(mark);
+        }
+        let request = self.client.put_object().bucket(&object.bucket).key(&object.key).if_none_match("*");
+        let request = request.content_type("text/plain").body(library.as_bytes().to_vec().into());
+        match request.send().await.map_err(|error| failure("cannot mark the bucket", &error)) {
+            // Another server was faster.
+            Err(error) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
+            _ => {}
+        }
+        self.text(&object).await?.ok_or_else(|| io::Error::other("the mark of the bucket is not there"))
     }
 
     async fn stage(&self, key: &StagingKey, body: Incoming<'_>, limit: u64) -> Result<Staged, StageError> {

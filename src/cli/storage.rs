@@ -93,6 +93,10 @@ async fn check(config: Config, backend: Option<String>, origin: Option<String>) 
     let origin = origin.unwrap_or_else(|| app.public_url().to_owned());
     say(&format!("Checking {name} for pages of {origin}"));
     let mut wrong = 0;
+    if let Err(error) = app.own_store(&name).await {
+        wrong += 1;
+        say(&format!("  WRONG it is this library's: {error}"));
+    }
     for probed in app.store(&name)?.probe(&origin, app.clock().new_id()).await {
         match probed.verdict {
             Verdict::Good => say(&format!("  ok    {}", probed.what)),
@@ -113,11 +117,27 @@ async fn check(config: Config, backend: Option<String>, origin: Option<String>) 
 async fn migrate(config: Config, from: &str, to: &str, old: Old) -> anyhow::Result<()> {
     let app = open(config).await?;
     let actor = Actor::system();
+    let backends = storage::info(&app, &actor).await?.backends;
+    let public =
+        backends.into_iter().find(|backend| backend.name == from).and_then(|backend| backend.public_url);
+    if let Some(url) = public.filter(|_| old == Old::Remove) {
+        say(&format!(
+            "Clients may have kept redirects to {url} for as long as a year; the files there are removed in eight days, \
+             unless this is run with --keep"
+        ));
+    }
     let report = Report::new("moved");
     let done = migrate::migrate(&app, &actor, from, to, old, |done, all| report.tell(done, all)).await?;
     say(&format!("Moved {} from {from} to {to}", written(done.moved)));
     if storage::info(&app, &actor).await?.default.name == from {
         say(&format!("New bytes still go to {from}: choose {to} by setDefaultStorage, and run this again"));
+    }
+    if done.coming > 0 {
+        let what = "uploads that began before still bring bytes there";
+        say(&format!(
+            "{} {what}: run this again when they are over, before {from} leaves the settings",
+            done.coming
+        ));
     }
     app.close(Duration::from_secs(5)).await;
     if done.failed > 0 {

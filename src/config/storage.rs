@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::{ConfigError, public_url};
 use crate::blob::LocalStore;
+
+/// How long a bucket may take to answer, unless it is set, in seconds: less than a GraphQL request may.
+const DEFAULT_TIMEOUT: u64 = 15;
 
 /// A storage backend as it is configured.
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub struct Bucket {
     pub public_url: Option<String>,
     /// How readers get the bytes that `public_url` does not serve.
     pub reads: Reads,
+    /// Longest wait for an answer to a request that brings no bytes, with all that is tried again.
+    pub timeout: Duration,
     /// Key id and secret; none means those of the environment, as AWS's own tools find them.
     pub credentials: Option<(String, Secret)>,
 }
@@ -81,6 +87,7 @@ pub(super) struct Raw {
     path_style: Option<bool>,
     public_url: Option<String>,
     reads: Option<Reads>,
+    timeout_seconds: Option<u64>,
     access_key_id: Option<String>,
     secret_access_key: Option<Secret>,
 }
@@ -181,7 +188,12 @@ impl Raw {
         });
         let path_style = self.path_style.unwrap_or(endpoint.is_some());
         let prefix = checked_prefix(name, &self.prefix.unwrap_or_default())?;
-        Ok(Bucket { bucket, endpoint, region, prefix, path_style, public_url, reads, credentials })
+        let timeout = self.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT);
+        if !(1..=600).contains(&timeout) {
+            return Err(refuse(name, &format!("timeout_seconds is {timeout}"), "1 to 600"));
+        }
+        let timeout = Duration::from_secs(timeout);
+        Ok(Bucket { bucket, endpoint, region, prefix, path_style, public_url, reads, timeout, credentials })
     }
 }
 

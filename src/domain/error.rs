@@ -136,6 +136,16 @@ impl Error {
         Self::InOperation { index, error: Box::new(error) }
     }
 
+    /// What was asked for takes longer than anybody may wait.
+    #[must_use]
+    pub fn slow() -> Self {
+        Self::Unavailable {
+            message: "it takes longer than a request may, and may still come to its end: look, and ask again"
+                .to_owned(),
+            cause: Cause::new("the database or the store is slow"),
+        }
+    }
+
     /// A fault of the server's, with its cause.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::Internal(Cause::new(cause))

@@ -12,7 +12,8 @@ use sea_orm::{
 };
 
 use super::actor::Actor;
-use super::error::Result;
+use super::error::{Error, Result};
+use super::storage::Away;
 use super::{Edit, change, commit, trash, upload};
 use crate::app::App;
 use crate::blob::BlobKey;
@@ -23,9 +24,8 @@ const ROUND: u64 = 500;
 const INTERVAL: Duration = Duration::from_secs(30);
 /// Every so many rounds the staging areas are tidied up.
 const TIDY: u32 = 10;
-/// Objects that are removed at the same time, and the longest wait for one.
+/// Objects that are removed at the same time.
 const REMOVALS: usize = 16;
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Wait before a failed removal is tried again; it doubles each time. Longer than a whole round takes at worst, so that
 /// no two servers remove the same.
 const RETRY_MS: i64 = 900_000;
@@ -39,13 +39,13 @@ const MAX_RETRY_MS: i64 = 3_600_000;
 /// What the database says.
 pub async fn collect(app: &App) -> Result<usize> {
     let _alone = app.collecting().lock().await;
-    let mut removed = 0;
+    let (mut removed, away) = (0, Away::default());
     loop {
         let due = claim(app).await?;
         if due.is_empty() {
             return Ok(removed);
         }
-        let removals: Vec<_> = due.into_iter().map(|row| remove(app, row)).collect();
+        let removals: Vec<_> = due.into_iter().map(|row| remove(app, row, &away)).collect();
         let gone = stream::iter(removals).buffer_unordered(REMOVALS).filter_map(future::ready).collect();
         let gone: Vec<garbage::Model> = gone.await;
         crate::app::crash_point("gc-bytes");
@@ -108,13 +108,17 @@ async fn without_named(edit: Edit<'_>, due: Vec<garbage::Model>) -> Result<Vec<g
 }
 
 /// Removes one object; answers with its row when it is gone.
-async fn remove(app: &App, row: garbage::Model) -> Option<garbage::Model> {
-    let removal = async { app.store(&row.backend)?.remove(&BlobKey::new(row.id)).await };
-    let in_time = tokio::time::timeout(PATIENCE, removal).await;
-    match in_time.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+async fn remove(app: &App, row: garbage::Model, away: &Away) -> Option<garbage::Model> {
+    let removal = async {
+        let store = app.store(&row.backend).map_err(Error::storage)?;
+        store.remove(&BlobKey::new(row.id)).await.map_err(Error::storage)
+    };
+    // Where no more is asked, it was claimed, and its time comes again.
+    match away.unless(&row.backend, removal).await? {
         Ok(()) => Some(row),
         Err(error) => {
-            tracing::warn!(%error, blob = %row.id, attempts = row.attempts, "cannot remove bytes; trying again later");
+            let cause = error.cause();
+            tracing::warn!(%error, ?cause, blob = %row.id, attempts = row.attempts, "cannot remove bytes; trying again later");
             None
         }
     }

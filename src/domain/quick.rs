@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::asset::{Along, Asset, AssetRef};
 use super::page::{Direction, Page, SortKey};
 use super::path::{TreePath, lineage_paths};
+use super::version::Kept;
 use crate::app::App;
 
 const FOLDER: &str = "f.id, f.parent_id, f.name, f.path, f.depth, f.title, f.revision, f.created_at, f.created_by, \
@@ -33,6 +34,10 @@ const ASSET_COLUMNS: usize = 21;
 const VERSION: &str = "v.id, v.asset_id, v.number, v.state, v.label, v.filename, v.content_type, v.stored_file_id, \
     v.size_bytes, v.sha256, v.restored_from_id, v.created_at, v.created_by, v.published_at, v.published_by, \
     v.archived_at, v.archived_by";
+
+const KEPT_COLUMNS: &str = "s.blob_id, s.backend, v.size_bytes, v.sha256, v.content_type, v.filename, v.created_at, \
+    v.published_at, a.visibility";
+const IS_KEPT: &str = "a.deletion_id IS NULL AND f.deletion_id IS NULL AND s.blob_id IS NOT NULL";
 
 /// The folder at a path; none when this is not the way to ask.
 pub fn folder_at(app: &App, path: &TreePath) -> Option<Option<folder::Model>> {
@@ -62,6 +67,50 @@ pub fn asset_at(app: &App, path: &TreePath) -> Option<Option<Asset>> {
             let folder = Arc::new(reader.folder(row, 0)?);
             reader.asset(row, FOLDER_COLUMNS, folder, Some(FOLDER_COLUMNS + ASSET_COLUMNS))
         })
+    })
+}
+
+/// What is kept of a version; none when this is not the way to ask.
+pub fn kept(app: &App, id: VersionId) -> Option<Option<Kept>> {
+    run(app, |connection| {
+        let sql = const_format(&KEPT, || {
+            format!(
+                "SELECT {KEPT_COLUMNS} FROM versions AS v CROSS JOIN assets AS a ON a.id = v.asset_id \
+                 CROSS JOIN folders AS f ON f.id = a.folder_id \
+                 CROSS JOIN stored_files AS s ON s.id = v.stored_file_id \
+                 WHERE v.id = ?1 AND {IS_KEPT}"
+            )
+        });
+        one(connection, sql, &[&Id(id.0)], read_kept)
+    })
+}
+
+/// What is kept of the version that is published at a path; none when this is not the way to ask.
+pub fn kept_at(app: &App, path: &TreePath) -> Option<Option<Kept>> {
+    run(app, |connection| {
+        let sql = const_format(&KEPT_AT, || {
+            format!(
+                "SELECT {KEPT_COLUMNS} FROM folders AS f CROSS JOIN assets AS a ON a.folder_id = f.id \
+                 CROSS JOIN versions AS v ON v.id = a.published_version_id \
+                 CROSS JOIN stored_files AS s ON s.id = v.stored_file_id \
+                 WHERE f.path = ?1 AND a.name = ?2 AND {IS_KEPT}"
+            )
+        });
+        one(connection, sql, &[&path.parent().as_str(), &path.name()], read_kept)
+    })
+}
+
+fn read_kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    Ok(Kept {
+        blob_id: BlobId(id(row, 0)?),
+        backend: row.get(1)?,
+        size_bytes: row.get(2)?,
+        sha256: row.get(3)?,
+        content_type: row.get(4)?,
+        filename: row.get(5)?,
+        created_at: Timestamp(row.get(6)?),
+        published_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+        visibility: word(row, 8, |text| Visibility::try_from_value(&text))?,
     })
 }
 
@@ -210,6 +259,8 @@ static ASSET_BY_PATH: Text = Text::new();
 static VERSION_BY_ID: Text = Text::new();
 static FOLDER_AT: Text = Text::new();
 static ASSET_AT: Text = Text::new();
+static KEPT: Text = Text::new();
+static KEPT_AT: Text = Text::new();
 
 fn const_format(text: &'static Text, make: impl FnOnce() -> String) -> &'static str {
     text.get_or_init(make)

@@ -1,5 +1,6 @@
 //! Storage backends: which there are, which takes new bytes, and what they are looked after by.
 
+mod away;
 pub mod fsck;
 pub mod migrate;
 
@@ -13,6 +14,8 @@ use super::commit;
 use super::error::{Error, Result};
 use crate::app::App;
 use crate::config::Backend as Configured;
+
+pub(super) use away::Away;
 
 /// The setting that says which backend takes new bytes.
 const SETTING: &str = "default_storage";

@@ -17,7 +17,7 @@ use sea_orm::{
 
 use super::actor::{Actor, Role};
 use super::asset::{self, AssetRef};
-use super::error::{Error, Result};
+use super::error::{Error, Result, UploadError};
 use super::path::{TreePath, parse_name};
 use super::rows::{self, OnRows, Rows};
 use super::upload::{self, Target};
@@ -93,6 +93,7 @@ pub async fn content(
 pub async fn start(app: &App, actor: &Actor) -> Result<Target> {
     actor.require(Role::Editor)?;
     let backend = storage::default_name(app, app.read()).await?;
+    app.own_store(&backend).await.map_err(Error::storage)?;
     let blob = BlobId(app.clock().secret_id());
     let committed = commit(app, actor, move |edit| {
         Box::pin(async move {
@@ -312,7 +313,7 @@ impl Bytes {
     pub async fn secure(&self, app: &App) -> Result<Arrival> {
         let store = self.store(app)?;
         let Some(known) = by_content(app.read(), &self.backend, &self.sha256).await? else {
-            store.secure(&self.staging, &self.own, &self.label).await.map_err(Error::storage)?;
+            store.secure(&self.staging, &self.own, &self.label).await.map_err(gone)?;
             crate::app::crash_point("bytes-in-place");
             return Ok(Arrival::Own);
         };
@@ -357,6 +358,15 @@ impl Bytes {
     fn store<'a>(&self, app: &'a App) -> Result<&'a Arc<dyn BlobStore>> {
         app.store(&self.backend).map_err(Error::storage)
     }
+}
+
+/// Why bytes that were received cannot be put in place.
+fn gone(error: std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        let message = "somebody removed its bytes from the storage: start another upload";
+        return Error::upload(UploadError::Incomplete, message);
+    }
+    Error::storage(error)
 }
 
 async fn abandon_in(edit: Edit<'_>, blob: BlobId, backend: &str) -> Result<()> {

@@ -81,7 +81,7 @@ pub async fn target(app: &App, intent: &upload_intent::Model) -> Result<Option<T
         return Ok(None);
     }
     if let Some(direct) = store(app, intent)?.direct() {
-        let (key, expected) = (StagingKey::whole(intent.id), expected(intent));
+        let (key, expected) = (whole_key(app, intent.id), expected(intent));
         let target = direct.target(&key, &expected, life(app, intent)).await;
         return target.map(Some).map_err(Error::storage);
     }
@@ -103,6 +103,17 @@ fn expected(intent: &upload_intent::Model) -> Expected {
         size: intent.declared_size_bytes.map(i64::unsigned_abs),
         sha256: intent.declared_sha256.clone(),
     }
+}
+
+/// Where a client puts the bytes of an intent in one request to a bucket. Only who was given its URL knows: somebody may
+/// have let the whole bucket be read.
+fn whole_key(app: &App, intent: UploadIntentId) -> StagingKey {
+    StagingKey { intent, attempt: app.signer().secret_id("whole", &intent.to_string()) }
+}
+
+/// Where a client puts the parts of an intent in a bucket, and the bucket the whole.
+fn parts_key(app: &App, intent: UploadIntentId) -> StagingKey {
+    StagingKey { intent, attempt: app.signer().secret_id("parts", &intent.to_string()) }
 }
 
 /// How long an intent lives from now on.
@@ -199,15 +210,22 @@ pub(super) async fn ready(app: &App, finishing: &Finishing) -> Result<Ready> {
     }
     check_received(&intent)?;
     let bytes = Bytes::of(&intent)?;
-    let arrived = Arc::new(OnceLock::new());
+    let told = Arc::new(OnceLock::new());
     if store(app, &intent)?.direct().is_some() {
         // A copy of gigabytes takes a bucket longer than a client may wait; it goes on without it.
-        let (library, bytes, told) = (app.clone(), Bytes::of(&intent)?, Arc::clone(&arrived));
-        let secure = async move { bytes.secure(&library).await.map(|arrival| _ = told.set(arrival)) };
-        collect::once(app, id, secure).await?;
+        let (library, bytes, tell) = (app.clone(), Bytes::of(&intent)?, Arc::clone(&told));
+        let secure = async move {
+            let secured = bytes.secure(&library).await;
+            let _ = tell.set(secured.clone());
+            secured.map(drop)
+        };
+        let waited = collect::once(app, id, secure).await;
+        if told.get().is_none() {
+            waited?;
+        }
     }
-    let secured = match arrived.get() {
-        Some(arrival) => Ok(*arrival),
+    let secured = match told.get() {
+        Some(secured) => secured.clone(),
         None => bytes.secure(app).await,
     };
     match secured {
@@ -329,12 +347,12 @@ pub async fn cancel(app: &App, actor: &Actor, id: UploadIntentId) -> Result<uplo
 async fn discard_sent(app: &App, intent: &upload_intent::Model) -> std::io::Result<()> {
     let store = app.store(&intent.backend)?;
     let Some(direct) = store.direct() else { return Ok(()) };
-    let parts = StagingKey::parts(intent.id);
+    let parts = parts_key(app, intent.id);
     if let Some(upload) = &intent.upload_ref {
         direct.abort(&parts, upload).await?;
         store.remove_staged(&parts).await?;
     }
-    store.remove_staged(&StagingKey::whole(intent.id)).await
+    store.remove_staged(&whole_key(app, intent.id)).await
 }
 
 /// The storage backend that takes the bytes of an intent.
@@ -385,7 +403,11 @@ pub const fn is_open(status: Status) -> bool {
 
 pub(super) fn check_received(intent: &upload_intent::Model) -> Result<()> {
     if intent.status == Status::Created {
-        let message = "the bytes did not come yet: send them to target.url first";
+        let message = if intent.part_size_bytes.is_some() {
+            "the storage knows of no parts any more: start another upload"
+        } else {
+            "the bytes did not come yet: send them to target.url first"
+        };
         return Err(Error::upload(UploadError::Incomplete, message));
     }
     check_not_over(intent)?;

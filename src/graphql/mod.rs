@@ -134,12 +134,15 @@ impl Graphql {
 
     /// Executes a query or a mutation.
     pub async fn execute(&self, actor: &Actor, operation: Operation) -> Response {
+        let is_mutation = operation.kind == OperationKind::Mutation;
         let (request, batches) = self.request(actor, &operation, TextBudget::default());
         let execution = std::pin::pin!(stream::once(self.schema.execute(request)));
         let mut driven = AssertUnwindSafe(Driven::new(execution, batches)).catch_unwind();
         let response = match tokio::time::timeout(TIMEOUT, driven.next()).await {
             Ok(Some(Ok(response))) => response,
             Ok(_) => error::response(&Error::internal("a resolver panicked")),
+            // What a mutation waits for is the database or the store.
+            Err(_) if is_mutation => error::response(&Error::slow()),
             Err(_) => {
                 error::response(&Error::RateLimited("the operation took too long: ask for less".to_owned()))
             }

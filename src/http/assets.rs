@@ -40,7 +40,7 @@ pub async fn stable(
     let path = TreePath::parse_named(&path, "path").map_err(nowhere)?;
     match version::published_at(server.app(), &actor, &path).await? {
         Found::Content(content) => {
-            send(&server, &method, &headers, File::of_version(*content, Lifetime::Stable)).await
+            send(&server, &method, &headers, File::of_version(content, Lifetime::Stable)).await
         }
         Found::Moved(url) => Ok(moved(&url)),
     }

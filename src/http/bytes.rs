@@ -13,18 +13,15 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use entity::{BlobId, Timestamp};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::Server;
 use super::error::{self, HttpError};
-use crate::blob::{BlobKey, BlobStore, label, unhex};
+use crate::blob::{BlobKey, BlobStore, SMALL, label, unhex};
 use crate::domain::delivery::{self, Delivery, Wanted};
 use crate::domain::error::Error;
 use crate::domain::version::{Access, Content, Disposition};
 
-/// Files up to this size are read at once, and compared with their hash.
-const SMALL: u64 = 256 * 1024;
 /// Ranges of one request that are answered; with more the whole file is sent.
 const MAX_RANGES: usize = 16;
 /// Whether the bytes behind a URL can ever be others.
@@ -61,7 +58,6 @@ pub async fn send(
         return Ok(redirect(&url, cache, &headers));
     }
     let ranges = if *method == Method::GET { file.ranges(request) } else { Ranges::Whole };
-    let store = server.app().store(&file.backend).map_err(Error::storage)?;
     let (status, length, body) = match ranges {
         Ranges::Unsatisfiable => {
             let mut response =
@@ -73,21 +69,24 @@ pub async fn send(
         }
         Ranges::Whole if *method == Method::HEAD => (StatusCode::OK, file.size, Body::empty()),
         Ranges::Whole if file.size == 0 => (StatusCode::OK, 0, Body::empty()),
-        Ranges::Whole => (StatusCode::OK, file.size, file.body(store, 0..=file.size - 1).await?),
+        Ranges::Whole => (StatusCode::OK, file.size, file.body(server, 0..=file.size - 1).await?),
         Ranges::One(range) => {
             headers.insert(header::CONTENT_RANGE, value(&file.content_range(&range)));
             let length = range.end() - range.start() + 1;
-            (StatusCode::PARTIAL_CONTENT, length, file.body(store, range).await?)
+            (StatusCode::PARTIAL_CONTENT, length, file.body(server, range).await?)
         }
         Ranges::Many(ranges) => {
             let multipart = Multipart::new(&file, ranges);
             headers.insert(header::CONTENT_TYPE, value(&multipart.content_type()));
             let length = multipart.length();
+            let store = server.app().store(&file.backend).map_err(Error::storage)?;
             (StatusCode::PARTIAL_CONTENT, length, multipart.body(&file, Arc::clone(store)))
         }
     };
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    Ok((status, headers, body).into_response())
+    let mut response = Response::new(body);
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
+    Ok(response)
 }
 
 /// Sends a reader to where the store answers by itself.
@@ -128,17 +127,17 @@ enum Ranges {
 impl File {
     /// The bytes of a version.
     pub fn of_version(content: Content, lifetime: Lifetime) -> Self {
-        let version = content.version;
-        let published = version.published_at.filter(|_| lifetime == Lifetime::Stable);
+        let Content { kept, access } = content;
+        let published = kept.published_at.filter(|_| lifetime == Lifetime::Stable);
         Self {
-            key: BlobKey::new(content.blob),
-            backend: content.backend,
-            size: version.size_bytes.unsigned_abs(),
-            content_type: version.content_type,
-            modified: whole_seconds(published.unwrap_or(version.created_at)),
-            sha256: version.sha256,
-            filename: version.filename,
-            access: content.access,
+            key: BlobKey::new(kept.blob_id),
+            backend: kept.backend,
+            size: kept.size_bytes.unsigned_abs(),
+            content_type: kept.content_type,
+            modified: whole_seconds(published.unwrap_or(kept.created_at)),
+            sha256: kept.sha256,
+            filename: kept.filename,
+            access,
             lifetime,
             disposition: Disposition::Inline,
         }
@@ -210,7 +209,7 @@ impl File {
             Access::Private => "same-origin",
         };
         let digest = STANDARD.encode(unhex(&self.sha256));
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::with_capacity(24);
         for (name, text) in [
             (header::CONTENT_TYPE, label::with_charset(&self.content_type).as_str()),
             (header::CONTENT_DISPOSITION, &label::content_disposition(self.disposition, &self.filename)),
@@ -285,20 +284,19 @@ impl File {
         format!("bytes {}-{}/{}", range.start(), range.end(), self.size)
     }
 
-    async fn body(&self, store: &Arc<dyn BlobStore>, range: RangeInclusive<u64>) -> Result<Body, HttpError> {
+    async fn body(&self, server: &Server, range: RangeInclusive<u64>) -> Result<Body, HttpError> {
         let (start, end) = (*range.start(), range.end() + 1);
+        let stores = server.app().stores();
         if self.size <= SMALL {
-            let all = store.read(&self.key, self.size, 0..self.size).await.map_err(Error::storage)?;
-            if Sha256::digest(&all).as_slice() != unhex(&self.sha256) {
-                return Err(Error::storage(format!("{} has other bytes than were stored", self.key)).into());
-            }
+            let all = stores.read_whole(&self.backend, &self.key, self.size, &self.sha256);
+            let all = all.await.map_err(Error::storage)?;
             let index = |at: u64| usize::try_from(at).map_err(Error::internal);
             return Ok(Body::from(all.slice(index(start)?..index(end)?)));
         }
+        let store = stores.get(&self.backend).map_err(Error::storage)?;
         if end - start <= SMALL {
-            return Ok(Body::from(
-                store.read(&self.key, self.size, start..end).await.map_err(Error::storage)?,
-            ));
+            let bytes = store.read(&self.key, self.size, start..end).await;
+            return Ok(Body::from(bytes.map_err(Error::storage)?));
         }
         Ok(Body::from_stream(store.stream(&self.key, self.size, start..end).await.map_err(Error::storage)?))
     }

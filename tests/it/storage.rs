@@ -32,8 +32,13 @@ impl Lab {
         Self::on(Bucket::open().await, more).await
     }
 
+    /// Without short files in memory: what tests do to the store is to be seen.
     async fn on(bucket: Bucket, more: &str) -> Self {
-        let settings = format!("default_storage = \"media\"\n{}", bucket.settings("media", more));
+        Self::with(bucket, "file_cache_bytes = 0", more).await
+    }
+
+    async fn with(bucket: Bucket, settings: &str, more: &str) -> Self {
+        let settings = format!("default_storage = \"media\"\n{settings}\n{}", bucket.settings("media", more));
         let server = TestServer::with(Flags { dev: true, ..Flags::default() }, &settings).await;
         Self { server, bucket: Some(bucket) }
     }

@@ -3,6 +3,7 @@
 mod feed;
 mod files;
 mod idle;
+mod parts;
 mod publish;
 mod reads;
 mod relocate;
@@ -49,6 +50,8 @@ pub enum Scenario {
     Silent,
     /// Files that are read, small and large, and a huge one that is sent.
     Files,
+    /// 5 GiB in parts, to the backend that takes new bytes; only when it is named.
+    Parts,
     /// Moving the folder that has all assets.
     Move,
     /// `asset` and `page` at 1,000,000 assets against 1,000; only when it is named.
@@ -62,6 +65,8 @@ pub struct Setup<'a> {
     pub program: &'a Path,
     /// A PostgreSQL server to use instead of SQLite.
     pub postgres: Option<&'a str>,
+    /// Settings that the server is given.
+    pub config: Option<&'a Path>,
     /// Assets in the library.
     pub assets: u32,
     /// Connections that read at the same time.
@@ -83,7 +88,7 @@ struct Target<'a> {
 /// When a library cannot be made, or the server does not start or stop.
 pub async fn measure(setup: Setup<'_>, chosen: &[Scenario], report: &mut Report) -> anyhow::Result<()> {
     if chosen.iter().any(|scenario| *scenario != Scenario::Scale) {
-        let library = Library::make(setup.assets, setup.postgres).await?;
+        let library = Library::make(setup.assets, setup.postgres, setup.config).await?;
         let measured = measure_library(setup, &library, chosen, report).await;
         let removed = library.remove().await;
         measured.and(removed)?;
@@ -143,9 +148,16 @@ impl Scenario {
             Self::Silent => feed::silent(target, report).await,
             Self::Replay => feed::replay(target, report).await,
             Self::Files => files::measure(target, report).await,
+            Self::Parts => parts::measure(target, report).await,
             Self::Move => relocate::measure(target, report).await,
             Self::Idle | Self::Scale => Ok(()),
         }
+    }
+
+    /// Whether it takes so much that it has to be asked for.
+    #[must_use]
+    pub fn is_special(self) -> bool {
+        matches!(self, Self::Parts | Self::Scale)
     }
 
     /// As it is given on the command line.

@@ -26,8 +26,8 @@ struct Both {
 /// # Errors
 /// When an answer is wrong.
 pub async fn measure(setup: Setup<'_>, report: &mut Report) -> anyhow::Result<()> {
-    let small = Library::make(SMALL, setup.postgres).await?;
-    let large = match Library::make(LARGE, setup.postgres).await {
+    let small = Library::make(SMALL, setup.postgres, setup.config).await?;
+    let large = match Library::make(LARGE, setup.postgres, setup.config).await {
         Ok(large) => large,
         Err(error) => {
             small.remove().await?;

@@ -20,10 +20,8 @@ use crate::config::Bucket;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Longest wait for an answer to one try; a part of 8 MiB goes up in it at 300 KB/s.
-const ATTEMPT: Duration = Duration::from_secs(30);
-/// Longest wait for an answer with all that is tried again.
-const OPERATION: Duration = Duration::from_secs(60);
+/// Longest wait for one try to send bytes; a part of 8 MiB goes up in it at 140 KB/s.
+const SENDING: Duration = Duration::from_secs(60);
 /// Tries of one request. The SDK waits between them for a random, growing time, and gives up sooner when most fail.
 const ATTEMPTS: u32 = 3;
 
@@ -42,8 +40,8 @@ pub async fn connect(bucket: &Bucket) -> Client {
     };
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT)
-        .operation_attempt_timeout(ATTEMPT)
-        .operation_timeout(OPERATION)
+        .operation_attempt_timeout(bucket.timeout / 2)
+        .operation_timeout(bucket.timeout)
         .build();
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -65,8 +63,18 @@ pub async fn connect(bucket: &Bucket) -> Client {
 
 /// For requests that are not signed by the SDK.
 pub fn plain() -> Connector {
-    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(ATTEMPT).build();
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(SENDING).build();
     Connector::builder().tls_provider(Provider::Rustls(CryptoMode::Ring)).connector_settings(settings).build()
+}
+
+/// For a request that brings bytes.
+pub fn sending() -> aws_sdk_s3::config::Builder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(SENDING)
+        .operation_timeout(3 * SENDING)
+        .build();
+    Config::builder().timeout_config(timeouts)
 }
 
 /// For a request that the store may work on for minutes, such as copying or putting together gigabytes.

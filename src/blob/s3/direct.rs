@@ -170,12 +170,21 @@ impl Direct for S3Store {
         match complete(&self.client, &object, upload, completed.collect()).await {
             // It may be done already, and the answer was lost.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let there = self.head(&object).await?;
-                there.filter(|(is, _)| *is == size).ok_or(error)?;
+                self.whole(key, size).await?.ok_or(error)
             }
-            done => done?,
+            done => {
+                done?;
+                inspect(&self.client, object, size).await
+            }
         }
-        inspect(&self.client, object, size).await
+    }
+
+    async fn whole(&self, key: &StagingKey, size: u64) -> io::Result<Option<Staged>> {
+        let object = self.staging(key);
+        match self.head(&object).await? {
+            Some((is, _)) if is == size => inspect(&self.client, object, size).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     async fn abort(&self, key: &StagingKey, upload: &str) -> io::Result<()> {

@@ -27,7 +27,7 @@ type Outcome = io::Result<Verdict>;
 
 /// Everything, one after the other; what a failure makes senseless is left out.
 pub async fn all(store: &S3Store, origin: &str, id: Uuid) -> Vec<Probed> {
-    let probe = Probe { store, origin, key: StagingKey::whole(UploadIntentId(id)) };
+    let probe = Probe { store, origin, key: StagingKey { intent: UploadIntentId(id), attempt: Uuid::nil() } };
     let mut found = Vec::new();
     let reached = probe.reach().await;
     let is_reached = reached.as_ref().is_ok_and(|verdict| *verdict == Verdict::Good);
@@ -115,7 +115,7 @@ impl Probe<'_> {
     }
 
     async fn parts(&self) -> Outcome {
-        let key = StagingKey::parts(self.key.intent);
+        let key = StagingKey { attempt: Uuid::max(), ..self.key };
         let upload = self.store.begin(&key).await?;
         let target = self.store.part_target(&key, &upload, 1, BYTES.len() as u64, LIFE).await?;
         let sent = self.send(&target, BYTES).await?;
@@ -249,9 +249,15 @@ impl Probe<'_> {
         if !answer.status().is_success() {
             return Ok(bad(format!("{url} is answered {}", answer.status().as_u16())));
         }
+        let base = self.store.public_url.as_deref().unwrap_or_default();
+        let staged = self.get(&format!("{base}/{}", self.store.staging(&self.key).key)).await?;
         let cache = answer.headers().get("cache-control").unwrap_or_default().to_owned();
         if !cache.contains("immutable") {
             return Ok(bad(format!("Cache-Control is {cache:?} and not the one that the object has")));
+        }
+        if staged.status().is_success() {
+            let note = "anyone who knows its key can read what is being uploaded, too: let the public read blobs/ alone";
+            return Ok(Verdict::Note(note.to_owned()));
         }
         Ok(Verdict::Good)
     }

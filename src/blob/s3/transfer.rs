@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::client::patient;
+use super::client::{patient, sending};
 use super::failure::failure;
 use crate::blob::seen::{Seen, unhex};
 use crate::blob::{Incoming, Outgoing, StageError, Staged};
@@ -148,7 +148,8 @@ async fn put(
             .content_disposition(&headers.content_disposition)
             .cache_control(&headers.cache_control);
     }
-    let sent = request.body(ByteStream::from(bytes)).send().await;
+    let request = request.body(ByteStream::from(bytes)).customize().config_override(sending());
+    let sent = request.send().await;
     sent.map(drop).map_err(|error| failure("cannot write an object", &error))
 }
 
@@ -172,7 +173,8 @@ async fn send_part(
     bytes: Bytes,
 ) -> io::Result<CompletedPart> {
     let request = client.upload_part().bucket(&to.bucket).key(&to.key).upload_id(upload);
-    let sent = request.part_number(number).body(ByteStream::from(bytes)).send().await;
+    let request = request.part_number(number).body(ByteStream::from(bytes)).customize();
+    let sent = request.config_override(sending()).send().await;
     let sent = sent.map_err(|error| failure("cannot write a part", &error))?;
     Ok(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build())
 }

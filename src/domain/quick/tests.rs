@@ -66,6 +66,16 @@ async fn quick_reads_answer_what_the_ordinary_ones_do() {
         assert_eq!(shown, ordinary.as_ref().and_then(|asset| asset.row.published_version_id), "{text}");
         assert_eq!(quick.map(|asset| Asset { published: None, ..asset }), ordinary, "{text}");
     }
+    for text in ["a/é0", "a/é1", "a/none", "a/nothing", "b/x"] {
+        let ordinary = versions::kept_at_ordinarily(&app, &path(text)).await.expect("read");
+        assert_eq!(ordinary.is_some(), text.starts_with("a/é"), "{text}");
+        assert_eq!(kept_at(&app, &path(text)), Some(ordinary), "{text}");
+        let asset = assets::find(app.read(), &path(text)).await.expect("read");
+        let Some(id) = asset.and_then(|asset| asset.row.published_version_id) else { continue };
+        let ordinary = versions::kept_ordinarily(&app, id).await.expect("read");
+        assert!(ordinary.is_some(), "{text}");
+        assert_eq!(kept(&app, id), Some(ordinary), "{text}");
+    }
     let first = assets::find(app.read(), &path("a/é0")).await.expect("read").expect("an asset");
     compare_pages(&app, &folder, first.row.id).await;
     app.close(std::time::Duration::from_secs(10)).await;

@@ -8,9 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use entity::{BlobId, StoredFileId, VersionId, blob, garbage, stored_file, upload_intent, version};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ColumnTrait as _, Condition, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    QuerySelect as _, QueryTrait as _,
 };
 
 use super::{Progress, migrate};
@@ -63,6 +64,10 @@ pub enum Problem {
     Missing,
     /// They are others than a row says.
     Damaged(String),
+    /// They lie on a backend that is not configured.
+    Unreachable,
+    /// Files have them, and no row tells what and where they are.
+    Unknown,
     /// Nothing names them.
     Orphan(u64),
 }
@@ -72,6 +77,8 @@ impl fmt::Display for Problem {
         match self {
             Self::Missing => f.write_str("is missing"),
             Self::Damaged(how) => write!(f, "is damaged: {how}"),
+            Self::Unreachable => f.write_str("lies on a backend that is not configured"),
+            Self::Unknown => f.write_str("is known by no row, and files have it"),
             Self::Orphan(size) => write!(f, "is needed by nothing ({size} bytes)"),
         }
     }
@@ -94,7 +101,24 @@ pub async fn check(
     let all = Progress { files: blob::Entity::find().count(app.read()).await?, bytes: 0 };
     let mut done = Progress::default();
     watch(done, all);
+    for row in unreachable(app).await? {
+        let versions = affected(app, row.id).await?;
+        done.files += 1;
+        done.bytes += row.size_bytes.unsigned_abs();
+        found(Finding {
+            backend: row.backend,
+            blob: row.id,
+            problem: Problem::Unreachable,
+            versions,
+            repaired: false,
+        });
+    }
+    for (blob, backend) in unknown(app).await? {
+        let versions = affected(app, blob).await?;
+        found(Finding { backend, blob, problem: Problem::Unknown, versions, repaired: false });
+    }
     for (backend, store) in app.stores().iter() {
+        app.own_store(backend).await.map_err(Error::storage)?;
         let mut there = HashSet::new();
         for shard in 0..=u8::MAX {
             let kept = store.kept(shard).await.map_err(Error::storage)?;
@@ -128,6 +152,33 @@ pub async fn check(
         }
     }
     Ok(done)
+}
+
+/// Rows of bytes on backends that are not configured.
+async fn unreachable(app: &App) -> Result<Vec<blob::Model>> {
+    let configured = app.stores().iter().map(|(name, _)| name);
+    let elsewhere = blob::Entity::find().filter(blob::Column::Backend.is_not_in(configured));
+    Ok(elsewhere.order_by_asc(blob::Column::Id).all(app.read()).await?)
+}
+
+/// Bytes that files have and no row knows, or knows elsewhere.
+async fn unknown(app: &App) -> Result<Vec<(BlobId, String)>> {
+    let known = blob::Entity::find()
+        .select_only()
+        .column(blob::Column::Id)
+        .filter(column(blob::Column::Id).equals((stored_file::Entity, stored_file::Column::BlobId)))
+        .filter(column(blob::Column::Backend).equals((stored_file::Entity, stored_file::Column::Backend)));
+    let unknown = stored_file::Entity::find()
+        .select_only()
+        .columns([stored_file::Column::BlobId, stored_file::Column::Backend])
+        .distinct()
+        .filter(stored_file::Column::BlobId.is_not_null())
+        .filter(Expr::exists(known.into_query()).not());
+    Ok(unknown.into_tuple().all(app.read()).await?)
+}
+
+fn column(column: blob::Column) -> Expr {
+    Expr::col((blob::Entity, column))
 }
 
 /// Those that no row, no garbage and no open upload names.

@@ -7,7 +7,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use entity::{BlobId, Timestamp, blob, garbage, stored_file};
+use entity::{BlobId, Timestamp, blob, garbage, stored_file, upload_intent};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sea_orm::sea_query::{Expr, ExprTrait, Func, OnConflict};
 use sea_orm::{
@@ -47,6 +47,8 @@ pub struct Migrated {
     pub moved: Progress,
     /// Files that could not be moved; the log says why.
     pub failed: u64,
+    /// Uploads under way that are going to bring more bytes to the old place.
+    pub coming: u64,
 }
 
 /// Moves all bytes that lie on `from` to `to`; answers what it did. Bytes that come in meanwhile move as well.
@@ -70,6 +72,7 @@ pub async fn migrate(
     if from == to {
         return Err(Error::bad_input("to", "is where the bytes are"));
     }
+    app.own_store(to).await.map_err(Error::storage)?;
     let all = blob::Entity::find().filter(blob::Column::Backend.eq(from));
     let all = Progress { files: all.count(app.read()).await?, bytes: total(app, from).await? };
     let mut done = Migrated::default();
@@ -79,6 +82,7 @@ pub async fn migrate(
         done.failed = pass(app, actor, (from, to), old, &mut done.moved, |moved| watch(moved, all)).await?;
         // What came in behind the place where it was reading is found by another pass.
         if done.moved.files == before {
+            done.coming = coming(app, from).await?;
             return Ok(done);
         }
     }
@@ -129,6 +133,16 @@ async fn pass(
             watch(*moved);
         }
     }
+}
+
+/// How many uploads bring bytes to a backend and are not over.
+async fn coming(app: &App, backend: &str) -> Result<u64> {
+    let open = [upload_intent::Status::Created, upload_intent::Status::Received];
+    let coming = upload_intent::Entity::find()
+        .filter(upload_intent::Column::Backend.eq(backend))
+        .filter(upload_intent::Column::Status.is_in(open))
+        .filter(upload_intent::Column::ExpiresAt.gt(app.clock().now()));
+    Ok(coming.count(app.read()).await?)
 }
 
 async fn total(app: &App, backend: &str) -> Result<u64> {

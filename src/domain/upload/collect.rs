@@ -4,7 +4,7 @@ use entity::UploadIntentId;
 use entity::upload_intent::{self, Status};
 
 use super::receive::{Accepted, Rejection, compare, max_single, settle};
-use super::{as_of_now, check_not_over, discard_staged, expected, is_open, load, store};
+use super::{as_of_now, check_not_over, discard_staged, expected, is_open, load, store, whole_key};
 use crate::app::App;
 use crate::blob::{Collected, StagingKey};
 use crate::domain::error::{Error, Result, UploadError};
@@ -24,7 +24,7 @@ async fn look(app: &App, intent: upload_intent::Model) -> Result<()> {
     let store = store(app, &intent)?;
     let Some(direct) = store.direct() else { return Ok(()) };
     let limit = intent.declared_size_bytes.unwrap_or(max_single(app)).unsigned_abs();
-    let sent = StagingKey::whole(intent.id);
+    let sent = whole_key(app, intent.id);
     let frozen = StagingKey { intent: intent.id, attempt: app.clock().new_id() };
     let permit = app.uploads().acquire().await.map_err(Error::internal)?;
     let collected = match direct.collect(&sent, &frozen, &expected(&intent), limit).await {

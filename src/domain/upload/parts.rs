@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::receive::{check_digest, compare, open, stage};
-use super::{Declared, Target, check_waits_for_bytes, discard_staged, lock};
+use super::{Declared, Target, check_waits_for_bytes, discard_staged, lock, parts_key};
 use crate::app::App;
 use crate::blob::{Direct, SentPart, StagingKey};
 use crate::domain::actor::Actor;
@@ -130,7 +130,7 @@ fn listing<'a>(
 /// The parts that a client sent straight to a bucket; none when the bucket knows of no such upload any more.
 async fn sent(app: &App, intent: &upload_intent::Model) -> Result<Option<Vec<SentPart>>> {
     let (direct, upload) = direct(app, intent)?;
-    match direct.parts(&StagingKey::parts(intent.id), upload).await {
+    match direct.parts(&parts_key(app, intent.id), upload).await {
         Ok(parts) => Ok(Some(parts)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::storage(error)),
@@ -155,7 +155,7 @@ pub async fn part_target(app: &App, intent: &upload_intent::Model, part: &Part) 
     let number = part.number;
     if intent.upload_ref.is_some() {
         let (direct, upload) = direct(app, intent)?;
-        let (key, size) = (StagingKey::parts(intent.id), part.size.unsigned_abs());
+        let (key, size) = (parts_key(app, intent.id), part.size.unsigned_abs());
         let target = direct.part_target(&key, upload, number, size, super::life(app, intent)).await;
         return target.map(Some).map_err(Error::storage);
     }
@@ -276,32 +276,30 @@ pub(super) async fn assemble(
 ) -> Result<upload_intent::Model> {
     super::check_not_over(&intent)?;
     let came = if intent.upload_ref.is_some() {
-        // Without a listing the bucket has put them together already.
-        sent(app, &intent).await?.unwrap_or_else(|| all(&intent))
+        sent(app, &intent).await?
     } else {
-        arrived(app, &[&intent]).await?.remove(&intent.id).unwrap_or_default()
+        Some(arrived(app, &[&intent]).await?.remove(&intent.id).unwrap_or_default())
     };
-    check_complete(&intent, &came, tags)?;
+    // Without a listing the bucket has put them together already.
+    if let Some(came) = &came {
+        check_complete(&intent, came, tags)?;
+    }
     let library = app.clone();
     super::collect::once(app, intent.id, async move { join(&library, intent, came).await }).await
 }
 
-/// All parts of an upload, as planned.
-fn all(intent: &upload_intent::Model) -> Vec<SentPart> {
-    let part = |(number, _, size): (i32, i64, i64)| SentPart {
-        number,
-        size: size.unsigned_abs(),
-        etag: String::new(),
-    };
-    plan(intent).map(part).collect()
-}
-
-async fn join(app: &App, intent: upload_intent::Model, came: Vec<SentPart>) -> Result<()> {
+async fn join(app: &App, intent: upload_intent::Model, came: Option<Vec<SentPart>>) -> Result<()> {
     let permit = app.uploads().acquire().await.map_err(Error::internal)?;
     let (whole, staged, parts) = if intent.upload_ref.is_some() {
         let (direct, upload) = direct(app, &intent)?;
-        let key = StagingKey::parts(intent.id);
-        (key, direct.complete(&key, upload, &came).await.map_err(Error::storage)?, Vec::new())
+        let key = parts_key(app, intent.id);
+        let staged = match came {
+            Some(came) => direct.complete(&key, upload, &came).await.map(Some),
+            None => direct.whole(&key, intent.declared_size_bytes.unwrap_or(0).unsigned_abs()).await,
+        };
+        // Without parts and a whole there is nothing to finish, and the intent stays as it is.
+        let Some(staged) = staged.map_err(Error::storage)? else { return Ok(()) };
+        (key, staged, Vec::new())
     } else {
         let parts = staged_parts(app, &intent).await?;
         let whole = StagingKey { intent: intent.id, attempt: app.clock().new_id() };
@@ -344,9 +342,7 @@ fn check_complete(
     }
     for (number, tag) in tags.unwrap_or_default() {
         let part = came.iter().find(|part| part.number == *number);
-        // Of parts that were put together before, nobody knows the tags any more.
-        let fits =
-            |part: &SentPart| part.etag.is_empty() || part.etag.trim_matches('"') == tag.trim_matches('"');
+        let fits = |part: &SentPart| part.etag.trim_matches('"') == tag.trim_matches('"');
         if !part.is_some_and(fits) {
             let message = format!(
                 "has another part {number} than came: its etag is the one that its request was answered with"

@@ -5,9 +5,8 @@ use entity::upload_intent::{self, Status};
 use entity::{BlobId, StoredFileId, Timestamp, UploadIntentId};
 use sea_orm::{ActiveModelTrait as _, ActiveValue::Set};
 
-use super::parts;
+use super::{parts, parts_key};
 use crate::app::App;
-use crate::blob::StagingKey;
 use crate::domain::actor::{Actor, Role};
 use crate::domain::error::{Error, Result};
 use crate::domain::path::{TreePath, parse_name};
@@ -54,9 +53,9 @@ pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload
     let backend = storage::default_name(app, app.read()).await?;
     let id = UploadIntentId(app.clock().new_id());
     let blob = BlobId(app.clock().secret_id());
-    let upload_ref = match app.store(&backend).map_err(Error::storage)?.direct() {
+    let upload_ref = match app.own_store(&backend).await.map_err(Error::storage)?.direct() {
         Some(direct) if upload.part_size_bytes.is_some() => {
-            Some(direct.begin(&StagingKey::parts(id)).await.map_err(Error::storage)?)
+            Some(direct.begin(&parts_key(app, id)).await.map_err(Error::storage)?)
         }
         _ => None,
     };
@@ -91,6 +90,7 @@ pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload
                 created_by: Set(edit.by()),
                 expires_at: Set(Timestamp(edit.now().0 + ttl)),
                 swept_at: Set(None),
+                sweep_at: Set(None),
             };
             Ok(row.insert(edit.conn()).await?)
         })

@@ -3,7 +3,8 @@
 use entity::upload_intent::{self, Status};
 use entity::{Timestamp, UploadIntentId};
 use sea_orm::{
-    ActiveEnum as _, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ActiveEnum as _, ColumnTrait as _, Condition, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
 };
 
 use std::sync::Arc;
@@ -13,12 +14,15 @@ use crate::app::App;
 use crate::blob::{BlobKey, BlobStore, Direct, StagingKey};
 use crate::domain::actor::Actor;
 use crate::domain::error::{Error, Result};
+use crate::domain::storage::Away;
 use crate::domain::{commit, stored_file};
 
 /// How long an upload in parts may be known to the bucket alone, and a copy in parts take, in milliseconds.
 const BEGINNING_MS: i64 = 24 * 3_600_000;
 /// Longer than a copy in a bucket may take, in milliseconds.
 const COPYING_MS: i64 = 3_600_000;
+/// Wait before bytes are tried again that could not be removed, in milliseconds.
+const RETRY_MS: i64 = 900_000;
 /// Intents that one sweep ends, at most; the next sweep goes on.
 const SWEEP_BATCH: u64 = 500;
 
@@ -31,6 +35,11 @@ pub async fn sweep(app: &App) -> Result<usize> {
     let due = upload_intent::Entity::find()
         .filter(upload_intent::Column::SweptAt.is_null())
         .filter(upload_intent::Column::ExpiresAt.lte(now))
+        .filter(
+            Condition::any()
+                .add(upload_intent::Column::SweepAt.is_null())
+                .add(upload_intent::Column::SweepAt.lte(now)),
+        )
         .order_by_asc(upload_intent::Column::ExpiresAt)
         .limit(SWEEP_BATCH)
         .all(app.read())
@@ -43,17 +52,26 @@ pub async fn sweep(app: &App) -> Result<usize> {
         }
     }
     tidy_some(app, |store| store.direct().is_none()).await;
-    let mut swept = Vec::with_capacity(ids.len());
+    let (mut swept, mut later, away) = (Vec::with_capacity(ids.len()), Vec::new(), Away::default());
     for intent in due {
-        match remove_unfinished(app, &intent).await {
-            Ok(Remains::None) => swept.push(intent.id),
-            Ok(Remains::StillOpen) => {}
-            // One that cannot be removed is tried again next time and blocks no other.
-            Err(error) => tracing::warn!(%error, intent = %intent.id, "cannot remove the bytes of an upload"),
+        let backend = intent.backend.as_str();
+        match away.unless(backend, remove_unfinished(app, &intent)).await {
+            Some(Ok(Remains::None)) => swept.push(intent.id),
+            Some(Ok(Remains::StillOpen)) => {}
+            // One that cannot be removed is tried again later and blocks no other.
+            None => later.push(intent.id),
+            Some(Err(error)) => {
+                let cause = error.cause();
+                tracing::warn!(%error, ?cause, intent = %intent.id, backend, "cannot remove the bytes of an upload");
+                later.push(intent.id);
+            }
         }
     }
     if !swept.is_empty() {
         mark_swept(app, swept).await?;
+    }
+    if !later.is_empty() {
+        postpone(app, later).await?;
     }
     Ok(ids.len())
 }
@@ -94,6 +112,23 @@ async fn mark_swept(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
     .map(drop)
 }
 
+/// Lets intents wait whose bytes cannot be removed now.
+async fn postpone(app: &App, ids: Vec<UploadIntentId>) -> Result<()> {
+    commit(app, &Actor::system(), move |edit| {
+        Box::pin(async move {
+            let again = Timestamp(edit.now().0 + RETRY_MS);
+            upload_intent::Entity::update_many()
+                .col_expr(upload_intent::Column::SweepAt, sea_orm::sea_query::Expr::value(again))
+                .filter(upload_intent::Column::Id.is_in(ids))
+                .exec(edit.conn())
+                .await?;
+            Ok(())
+        })
+    })
+    .await
+    .map(drop)
+}
+
 /// Removes what lies in the staging areas of buckets and no open upload will use: what crashes left, and what came so
 /// late that its upload had been swept. It lists what is there, which buckets charge for; in folders [`sweep`] does it.
 pub async fn tidy(app: &App) {
@@ -102,6 +137,10 @@ pub async fn tidy(app: &App) {
 
 async fn tidy_some(app: &App, which: impl Fn(&dyn BlobStore) -> bool) {
     for (backend, store) in app.stores().iter().filter(|(_, store)| which(store.as_ref())) {
+        if let Err(error) = app.own_store(backend).await {
+            tracing::warn!(%error, backend, "cannot tidy up what was staged; trying again");
+            continue;
+        }
         let staged = remove_stale_staging(app, store).await;
         let unfinished = match store.direct() {
             Some(direct) => end_unfinished(app, direct).await,

@@ -4,18 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use entity::{BlobId, Timestamp, VersionId, stored_file, version};
-use sea_orm::EntityTrait as _;
+use entity::asset::Visibility;
+use entity::{BlobId, Timestamp, VersionId, folder, stored_file, version};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, FromQueryResult, JoinType, QueryFilter as _, QuerySelect as _,
+    RelationTrait as _, Select,
+};
 
 use crate::app::App;
 use crate::blob::BlobKey;
 pub use crate::blob::label::Disposition;
 use crate::domain::actor::{Actor, Role};
-use crate::domain::asset::{self, Asset};
+use crate::domain::asset;
 use crate::domain::delivery::{self, Wanted};
 use crate::domain::error::{Error, Result};
 use crate::domain::path::{TreePath, percent_encode};
-use crate::domain::{content_type, former};
+use crate::domain::{content_type, former, quick};
 
 /// The immutable URL of a version: these bytes for ever.
 #[must_use]
@@ -29,17 +34,104 @@ pub fn url_of(app: &App, id: VersionId, filename: &str) -> String {
     format!("{}/v/{id}/{}", app.public_url(), percent_encode(filename))
 }
 
-/// The bytes of a version.
-#[derive(Debug, Clone)]
+/// Bytes that a reader gets, and what it is told of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
-    /// The version.
-    pub version: version::Model,
-    /// Its bytes.
-    pub blob: BlobId,
+    /// What was kept.
+    pub kept: Kept,
+    /// Who may keep a copy of it.
+    pub access: Access,
+}
+
+/// What is kept of a version outside the trash, with what decides who may read it.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct Kept {
+    /// The bytes.
+    pub blob_id: BlobId,
     /// Name of the storage backend that has them.
     pub backend: String,
-    /// Who may read it.
-    pub access: Access,
+    /// Count of them.
+    pub size_bytes: i64,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// Media type.
+    pub content_type: String,
+    /// For people and their downloads.
+    pub filename: String,
+    /// When the version was made.
+    pub created_at: Timestamp,
+    /// When it was first published.
+    pub published_at: Option<Timestamp>,
+    /// Of its asset.
+    pub visibility: Visibility,
+}
+
+impl Kept {
+    /// The content that an actor gets; none when it may not know of it.
+    fn shown_to(self, actor: &Actor) -> Option<Content> {
+        // What was published once stays readable at its own URL; a draft that was set aside never was.
+        let open = self.visibility == Visibility::Public && self.published_at.is_some();
+        let access = match (open, actor.require(Role::Viewer)) {
+            (true, _) => Access::Public,
+            (false, Ok(())) => Access::Private,
+            (false, Err(_)) => return None,
+        };
+        Some(Content { kept: self, access })
+    }
+}
+
+/// What is kept, by one statement.
+fn select_kept() -> Select<version::Entity> {
+    version::Entity::find()
+        .join(JoinType::InnerJoin, version::Relation::Asset.def())
+        .join(JoinType::InnerJoin, entity::asset::Relation::Folder.def())
+        .join(JoinType::InnerJoin, version::Relation::StoredFile.def())
+        .filter(entity::asset::Column::DeletionId.is_null())
+        .filter(folder::Column::DeletionId.is_null())
+        .filter(stored_file::Column::BlobId.is_not_null())
+        .select_only()
+        .columns([stored_file::Column::BlobId, stored_file::Column::Backend])
+        .columns([
+            version::Column::SizeBytes,
+            version::Column::Sha256,
+            version::Column::ContentType,
+            version::Column::Filename,
+            version::Column::CreatedAt,
+            version::Column::PublishedAt,
+        ])
+        .column(entity::asset::Column::Visibility)
+}
+
+/// What is kept of a version.
+async fn kept(app: &App, id: VersionId) -> Result<Option<Kept>> {
+    match quick::kept(app, id) {
+        Some(kept) => Ok(kept),
+        None => kept_ordinarily(app, id).await,
+    }
+}
+
+/// The same, of any database.
+pub(in crate::domain) async fn kept_ordinarily(app: &App, id: VersionId) -> Result<Option<Kept>> {
+    let select = select_kept().filter(version::Column::Id.eq(id));
+    Ok(select.into_model().one(app.read()).await?)
+}
+
+/// What is kept of the version that is published at a path.
+async fn kept_at(app: &App, path: &TreePath) -> Result<Option<Kept>> {
+    match quick::kept_at(app, path) {
+        Some(kept) => Ok(kept),
+        None => kept_at_ordinarily(app, path).await,
+    }
+}
+
+/// The same, of any database.
+pub(in crate::domain) async fn kept_at_ordinarily(app: &App, path: &TreePath) -> Result<Option<Kept>> {
+    let published = Expr::col((entity::asset::Entity, entity::asset::Column::PublishedVersionId));
+    let select = select_kept()
+        .filter(published.equals((version::Entity, version::Column::Id)))
+        .filter(folder::Column::Path.eq(path.parent().as_str()))
+        .filter(entity::asset::Column::Name.eq(path.name()));
+    Ok(select.into_model().one(app.read()).await?)
 }
 
 /// Who may keep a copy of the bytes on the way to the reader.
@@ -55,7 +147,7 @@ pub enum Access {
 #[derive(Debug, Clone)]
 pub enum Found {
     /// These bytes.
-    Content(Box<Content>),
+    Content(Content),
     /// What was there moved: its stable URL now.
     Moved(String),
 }
@@ -66,28 +158,16 @@ pub enum Found {
 /// `NOT_FOUND` when nothing is published there, or the actor may not know of it.
 pub async fn published_at(app: &App, actor: &Actor, path: &TreePath) -> Result<Found> {
     let not_found = || Error::NotFound(format!("nothing is published at {path}"));
-    let Some(asset) = asset::find(app.read(), path).await? else {
-        let moved = former::resolve(app.read(), path).await?.ok_or_else(not_found)?;
-        published_of(app, actor, &moved).await?.ok_or_else(not_found)?;
-        return Ok(Found::Moved(asset::url_of_path(app, &moved.path())));
-    };
-    let (version, access) = published_of(app, actor, &asset).await?.ok_or_else(not_found)?;
-    Ok(Found::Content(Box::new(content_of(app, version, access).await?)))
-}
-
-/// What is published of an asset, as far as the actor may know of it.
-async fn published_of(app: &App, actor: &Actor, asset: &Asset) -> Result<Option<(version::Model, Access)>> {
-    let Some(id) = asset.row.published_version_id else { return Ok(None) };
-    let version = version::Entity::find_by_id(id).one(app.read()).await?;
-    Ok(version.and_then(|version| access(actor, &asset.row, &version).map(|access| (version, access))))
-}
-
-async fn content_of(app: &App, version: version::Model, access: Access) -> Result<Content> {
-    let file = stored_file::Entity::find_by_id(version.stored_file_id).one(app.read()).await?;
-    // A purge may have come between.
-    let gone = || Error::NotFound(format!("there is no version {}", version.id));
-    let (blob, backend) = file.and_then(|file| Some((file.blob_id?, file.backend))).ok_or_else(gone)?;
-    Ok(Content { version, blob, backend, access })
+    if let Some(kept) = kept_at(app, path).await? {
+        return Ok(Found::Content(kept.shown_to(actor).ok_or_else(not_found)?));
+    }
+    if asset::find(app.read(), path).await?.is_some() {
+        return Err(not_found());
+    }
+    let moved = former::resolve(app.read(), path).await?.ok_or_else(not_found)?;
+    let published = moved.row.published_version_id.ok_or_else(not_found)?;
+    kept(app, published).await?.and_then(|kept| kept.shown_to(actor)).ok_or_else(not_found)?;
+    Ok(Found::Moved(asset::url_of_path(app, &moved.path())))
 }
 
 /// How a reader shows that it may read a version.
@@ -105,24 +185,11 @@ pub enum Credential<'a> {
 /// `NOT_FOUND` when there is none, or the actor may not know of it.
 pub async fn content(app: &App, credential: Credential<'_>, id: VersionId) -> Result<Content> {
     let not_found = || Error::NotFound(format!("there is no version {id}"));
-    let version = version::Entity::find_by_id(id).one(app.read()).await?.ok_or_else(not_found)?;
     // What is in the trash answers at no URL.
-    let asset = asset::live_by_ids(app.read(), &[version.asset_id]).await?.pop().ok_or_else(not_found)?;
-    let access = match credential {
-        Credential::Actor(actor) => access(actor, &asset.row, &version).ok_or_else(not_found)?,
-        Credential::Signature => Access::Private,
-    };
-    content_of(app, version, access).await
-}
-
-/// Whether the actor may read a version, and who may keep a copy of it.
-fn access(actor: &Actor, asset: &entity::asset::Model, version: &version::Model) -> Option<Access> {
-    // What was published once stays readable at its own URL; a draft that was set aside never was.
-    let open = asset.visibility == entity::asset::Visibility::Public && version.published_at.is_some();
-    match (open, actor.require(Role::Viewer)) {
-        (true, _) => Some(Access::Public),
-        (false, Ok(())) => Some(Access::Private),
-        (false, Err(_)) => None,
+    let kept = kept(app, id).await?.ok_or_else(not_found)?;
+    match credential {
+        Credential::Actor(actor) => kept.shown_to(actor).ok_or_else(not_found),
+        Credential::Signature => Ok(Content { kept, access: Access::Private }),
     }
 }
 
@@ -261,10 +328,8 @@ pub async fn read_text(
     let file = stored_file::Entity::find_by_id(version.stored_file_id).one(app.read()).await?;
     let place = file.and_then(|file| Some((file.blob_id?, file.backend)));
     let Some((blob, backend)) = place else { return Ok(None) };
-    let store = app.store(&backend).map_err(Error::storage)?;
-    let bytes = store.read(&BlobKey::new(blob), size, 0..size).await.map_err(Error::storage)?;
-    if crate::blob::sha256(&bytes) != version.sha256 {
-        return Err(Error::storage(format!("{} has other bytes than were stored", version.id)));
-    }
-    Ok(String::from_utf8(bytes.into()).ok())
+    let key = BlobKey::new(blob);
+    let bytes = app.stores().read_whole(&backend, &key, size, &version.sha256).await;
+    let bytes = bytes.map_err(Error::storage)?;
+    Ok(str::from_utf8(&bytes).ok().map(ToOwned::to_owned))
 }

@@ -277,3 +277,36 @@ async fn two_servers_that_finish_one_upload_make_one_version() {
     lab.server.sweep().await;
     assert_eq!(lab.staged().await, 0);
 }
+
+#[tokio::test]
+async fn short_files_are_read_from_the_store_once_and_only_for_who_may() {
+    let bucket = Bucket::in_process().await;
+    let lab = Lab::with(bucket, "", "reads = \"stream\"").await;
+    let bucket = lab.bucket.as_ref().expect("a bucket");
+    let version = lab.server.upload(json!({ "path": "photo" }), HOPPER).await;
+    assert!(read(&lab, "/assets/photo").await == (200, HOPPER.to_vec()));
+    let before = bucket.bytes_read();
+    assert!(read(&lab, "/assets/photo").await == (200, HOPPER.to_vec()));
+    let url = text(&version["version"]["url"]).to_owned();
+    let path = url.strip_prefix(&lab.server.url("")).expect("our URL").to_owned();
+    let part = lab.server.get(&path, &[("range", "bytes=2-5")]).await;
+    assert_eq!(part.bytes().await.expect("bytes"), &HOPPER[2..=5]);
+    assert_eq!(bucket.bytes_read(), before);
+    let delete = "mutation { deleteAsset(input: { asset: { path: \"photo\" } }) { asset { id } } }";
+    lab.server.gql(delete, json!({})).await;
+    assert_eq!(lab.server.get(&path, &[]).await.status(), 404);
+    assert_eq!(lab.server.get("/assets/photo", &[]).await.status(), 404);
+}
+
+#[tokio::test]
+async fn the_keys_that_clients_write_to_tell_nobody_else() {
+    let lab = Lab::s3("").await;
+    let intent = lab.server.start_upload(json!({ "path": "photo" })).await;
+    assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
+    let keys = lab.bucket.as_ref().expect("a bucket").keys("staging/").await;
+    let (_, attempt) = keys[0].rsplit_once('.').expect("a key of an attempt");
+    let attempt = uuid::Uuid::parse_str(attempt).expect("an id");
+    assert!(attempt.get_version_num() == 4, "it is random to who does not know the library's key");
+    let other = lab.server.start_upload(json!({ "path": "photo" })).await;
+    assert!(!text(&other["target"]["url"]).contains(&attempt.simple().to_string()));
+}

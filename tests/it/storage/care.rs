@@ -16,7 +16,8 @@ use crate::support::{Bucket, Fault, HOPPER, ROCKET, files, sha256, text};
 
 const DAY_MS: i64 = 24 * HOUR_MS;
 
-async fn choose(lab: &Lab, name: &str) {
+/// Lets new bytes go to a backend.
+pub async fn choose(lab: &Lab, name: &str) {
     let choose = "mutation($name: String!) { setDefaultStorage(input: { backend: $name }) { storage { default { name } } } }";
     lab.server.gql(choose, json!({ "name": name })).await;
 }
@@ -312,4 +313,49 @@ async fn two_moves_at_once_lose_nothing() {
         all_read(&lab, &all).await;
         assert_eq!(look(&lab, Depth::Content, Remedy::None).await, []);
     }
+}
+
+#[tokio::test]
+async fn a_place_of_another_library_is_left_alone() {
+    let lab = Lab::s3("").await;
+    let intent = lab.server.start_upload(json!({ "path": "photo" })).await;
+    assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
+    // Another library by the same settings, such as of a test of the real thing.
+    let bucket = lab.bucket.clone().expect("a bucket");
+    let other = Lab::on(bucket, "").await;
+    vellum::domain::upload::tidy(&other.server.app).await;
+    let start = "mutation { startUpload(input: { path: \"theirs\" }) { intent { id } } }";
+    other.server.refuses(start, json!({}), "STORAGE_UNAVAILABLE", None).await;
+    let checked =
+        fsck::check(&other.server.app, &Actor::system(), Depth::Size, Remedy::Repair, |_| (), |_, _| ())
+            .await;
+    assert_eq!(checked.expect_err("refused").code(), "STORAGE_UNAVAILABLE");
+    assert_eq!(lab.server.finish_upload(&intent).await["version"]["sha256"], sha256(HOPPER));
+}
+
+#[tokio::test]
+async fn rows_that_no_backend_can_answer_for_are_found() {
+    let lab = Lab::local().await;
+    for (path, bytes) in [("away", HOPPER), ("lost", ROCKET)] {
+        lab.server.upload(json!({ "path": path }), bytes).await;
+    }
+    for sql in [
+        format!("UPDATE blobs SET backend = 'gone' WHERE sha256 = '{}'", sha256(HOPPER)),
+        format!("UPDATE stored_files SET backend = 'gone' WHERE sha256 = '{}'", sha256(HOPPER)),
+        format!("DELETE FROM blobs WHERE sha256 = '{}'", sha256(ROCKET)),
+    ] {
+        sea_orm::ConnectionTrait::execute_unprepared(lab.server.app.database().write(), &sql)
+            .await
+            .expect("written");
+    }
+    let found = look(&lab, Depth::Size, Remedy::None).await;
+    let versions = |problem: &Problem| -> Vec<_> {
+        found
+            .iter()
+            .filter(|finding| finding.problem == *problem)
+            .map(|finding| finding.versions.clone())
+            .collect()
+    };
+    assert_eq!(versions(&Problem::Unreachable), [[("away".to_owned(), 1)]], "{found:?}");
+    assert_eq!(versions(&Problem::Unknown), [[("lost".to_owned(), 1)]], "{found:?}");
 }

@@ -106,3 +106,107 @@ async fn a_removal_that_is_lost_is_made_up_for() {
     assert_eq!(lab.staged().await, 0);
     assert!(read(&lab, "/assets/photo").await == (200, HOPPER.to_vec()));
 }
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_told_in_time() {
+    let lab = Lab::on(Bucket::in_process().await, "reads = \"stream\"\ntimeout_seconds = 1").await;
+    let intent = lab.server.start_upload(json!({ "path": "photo" })).await;
+    assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
+    for method in [Method::HEAD, Method::GET, Method::PUT, Method::POST, Method::DELETE] {
+        plan(&lab, method, "", Fault::Slow(Duration::from_secs(600)), u32::MAX);
+    }
+    lab.server.refuses(FINISH, json!({ "id": intent["id"] }), "STORAGE_UNAVAILABLE", None).await;
+    assert_eq!(lab.server.get("/readyz", &[]).await.status(), 503);
+    lab.bucket.as_ref().expect("a bucket").faults.end();
+    assert_eq!(lab.server.finish_upload(&intent).await["version"]["sha256"], sha256(HOPPER));
+}
+
+#[tokio::test]
+async fn long_bytes_survive_a_fault_of_any_of_their_requests() {
+    let bytes = noise(9 * super::MIB);
+    for fault in [Fault::Before, Fault::After, Fault::CutShort] {
+        for (method, part_of_url) in
+            [(Method::POST, "?uploads"), (Method::PUT, "partNumber=2"), (Method::POST, "uploadId=")]
+        {
+            let lab = lab().await;
+            plan(&lab, method, part_of_url, fault, 1);
+            let url = lab.server.gql("mutation { generateUploadUrl { url } }", json!({})).await;
+            let url = url["generateUploadUrl"]["url"].as_str().expect("a URL").to_owned();
+            let mut sent = lab.server.send(Method::POST, &url, &[], &bytes).await;
+            if sent.status() == 503 {
+                // The bucket may have put them together, and its answer was lost: the same bytes are sent again.
+                sent = lab.server.send(Method::POST, &url, &[], &bytes).await;
+            }
+            assert_eq!(sent.status(), 200, "{fault:?} of {part_of_url}");
+            let id = sent.json::<serde_json::Value>().await.expect("JSON")["storageId"].clone();
+            let file = lab
+                .server
+                .gql("query($id: ID!) { storedFile(id: $id) { sha256 url } }", json!({ "id": id }))
+                .await;
+            assert_eq!(file["storedFile"]["sha256"], sha256(&bytes), "{fault:?} of {part_of_url}");
+            let url = file["storedFile"]["url"].as_str().expect("a URL");
+            assert!(
+                lab.server.client.get(url).send().await.expect("an answer").bytes().await.expect("bytes")
+                    == bytes
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_is_away_holds_up_no_other() {
+    let lab = lab().await;
+    let start = |number: usize| lab.server.start_upload(json!({ "path": format!("p{number}") }));
+    for number in 0..8 {
+        let intent = start(number).await;
+        assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
+    }
+    super::care::choose(&lab, "local").await;
+    let intent = start(8).await;
+    assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
+    let bucket = lab.bucket.as_ref().expect("a bucket");
+    for method in [Method::HEAD, Method::GET, Method::PUT, Method::POST, Method::DELETE] {
+        plan(&lab, method, "", Fault::Before, u32::MAX);
+    }
+    lab.server.clock.advance(2 * super::HOUR_MS);
+    lab.server.sweep().await;
+    assert_eq!(lab.server.stored("staging"), [""; 0], "the folder is swept");
+    bucket.faults.end();
+    assert_eq!(bucket.keys("staging/").await.len(), 8);
+    lab.server.clock.advance(super::HOUR_MS);
+    lab.server.sweep().await;
+    assert_eq!(bucket.keys("staging/").await, [""; 0], "the bucket is, once it is back");
+}
+
+#[tokio::test]
+async fn bytes_that_are_gone_before_they_are_finished_are_told() {
+    let lab = Lab::s3("").await;
+    let bucket = lab.bucket.as_ref().expect("a bucket");
+    for declared in [json!({ "path": "photo" }), json!({ "path": "photo", "sha256": sha256(HOPPER) })] {
+        let intent = lab.server.start_upload(declared).await;
+        assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
+        for key in bucket.keys("staging/").await {
+            bucket.replace(&key, None).await;
+        }
+        lab.server.refuses(FINISH, json!({ "id": intent["id"] }), "UPLOAD_INCOMPLETE", None).await;
+        assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200, "they can be sent again");
+        assert_eq!(lab.server.finish_upload(&intent).await["version"]["sha256"], sha256(HOPPER));
+    }
+}
+
+#[tokio::test]
+async fn parts_that_are_gone_before_they_are_finished_are_told() {
+    let lab = Lab::s3("").await;
+    if !lab.is_strict() {
+        return;
+    }
+    let bytes = noise(6 * super::MIB);
+    let intent = super::start_parts(&lab, &bytes, 5 * super::MIB).await;
+    for part in status(&lab, &intent).await["parts"].as_array().expect("parts") {
+        assert_eq!(super::send_part(&lab, part, super::slice(&bytes, part)).await.0, 200);
+    }
+    lab.bucket.as_ref().expect("a bucket").end_uploads().await;
+    lab.server.refuses(FINISH, json!({ "id": intent["id"] }), "UPLOAD_INCOMPLETE", None).await;
+    let parts = status(&lab, &intent).await["parts"].take();
+    assert!(parts.as_array().expect("parts").iter().all(|part| part["received"] == false));
+}

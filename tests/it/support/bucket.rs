@@ -129,6 +129,17 @@ impl Bucket {
         }
     }
 
+    /// Ends all uploads in parts that are under way.
+    pub async fn end_uploads(&self) {
+        let client = self.client();
+        let listed = client.list_multipart_uploads().bucket("vellum").prefix(&self.prefix).send().await;
+        for upload in listed.expect("a list").uploads() {
+            let (key, id) = (upload.key().expect("a key"), upload.upload_id().expect("an id"));
+            let ended = client.abort_multipart_upload().bucket("vellum").key(key).upload_id(id).send().await;
+            ended.expect("it ends");
+        }
+    }
+
     /// What every key begins with.
     pub fn prefix(&self) -> &str {
         &self.prefix
