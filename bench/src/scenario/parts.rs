@@ -87,12 +87,12 @@ async fn put(target: &Value, bytes: &[u8]) -> anyhow::Result<()> {
     let url = target["url"].as_str().context("no target")?;
     let rest = url.strip_prefix("http://").context("only http:// is spoken here")?;
     let (host, path) = rest.split_once('/').context("a URL without a path")?;
-    let mut head = format!("PUT /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n", bytes.len());
-    for header in target["headers"].as_array().context("no headers")? {
-        let (name, value) = (header["name"].as_str(), header["value"].as_str());
-        head += &format!("{}: {}\r\n", name.unwrap_or_default(), value.unwrap_or_default());
-    }
-    head += "\r\n";
+    let header =
+        |header: &Value| Some(format!("{}: {}\r\n", header["name"].as_str()?, header["value"].as_str()?));
+    let headers = target["headers"].as_array().context("no headers")?.iter().filter_map(header);
+    let headers: String = headers.collect();
+    let length = bytes.len();
+    let head = format!("PUT /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n{headers}\r\n");
     let address: SocketAddr = host.to_socket_addrs()?.next().context("no address")?;
     let mut connection = Connection::open(address).await?;
     connection.write(head.as_bytes()).await?;
