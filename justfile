@@ -18,7 +18,7 @@ s3 folder=(target / "garage") port="3900":
     scripts/s3 {{ folder }} {{ port }}
 
 # Everything that CI checks.
-check: fmt lint docs deny spelling test readme conformance explorer
+check: fmt lint docs deny spelling test readme conformance explorer buckets
 
 # Formatting.
 fmt:
@@ -84,6 +84,11 @@ explorer:
     ui/explorer/verify
     cargo build --locked
     CARGO_TARGET_DIR={{ target }} scripts/with-server tests/browser/explorer.sh
+
+# Pages in a browser upload to a bucket and read from it. Needs node, npm, curl and Chromium; builds a Garage.
+buckets:
+    cargo build --locked
+    CARGO_TARGET_DIR={{ target }} tests/browser/bucket.sh
 
 # Build the explorer page from its sources.
 explorer-build:

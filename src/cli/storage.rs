@@ -197,7 +197,8 @@ impl Report {
 }
 
 fn written(progress: Progress) -> String {
-    format!("{} files ({})", progress.files, size(progress.bytes))
+    let files = if progress.files == 1 { "file" } else { "files" };
+    format!("{} {files} ({})", progress.files, size(progress.bytes))
 }
 
 /// Bytes for people.

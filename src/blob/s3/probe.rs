@@ -226,8 +226,9 @@ impl Probe<'_> {
     fn cors_remedy(&self) -> String {
         format!(
             "give the bucket these CORS rules (a file for `aws s3api put-bucket-cors`), if pages are to upload: \
-             {{\"CORSRules\":[{{\"AllowedOrigins\":[\"{}\"],\"AllowedMethods\":[\"GET\",\"HEAD\",\"PUT\"],\
-             \"AllowedHeaders\":[\"*\"],\"ExposeHeaders\":[\"ETag\"],\"MaxAgeSeconds\":3600}}]}}",
+             {{\"CORSRules\":[{{\"AllowedOrigins\":[\"{}\"],\"AllowedMethods\":[\"PUT\"],\"AllowedHeaders\":[\"*\"],\
+             \"ExposeHeaders\":[\"ETag\"],\"MaxAgeSeconds\":3600}},\
+             {{\"AllowedOrigins\":[\"*\"],\"AllowedMethods\":[\"GET\",\"HEAD\"]}}]}}",
             self.origin
         )
     }
