@@ -181,15 +181,6 @@ impl App {
         self.0.stores.get(name)
     }
 
-    /// The same, once it is sure that it is no other library's.
-    ///
-    /// # Errors
-    /// When it is another's, or cannot be asked.
-    pub async fn own_store(&self, name: &str) -> std::io::Result<&Arc<dyn BlobStore>> {
-        let library = self.0.signer.secret_id("library", "").simple().to_string();
-        self.0.stores.own(name, &library).await
-    }
-
     /// The changelog.
     #[must_use]
     pub fn feed(&self) -> &Feed {

@@ -60,6 +60,15 @@ pub struct StagingKey {
     pub attempt: Uuid,
 }
 
+impl StagingKey {
+    /// When its intent was made, in milliseconds of Unix time, if its id tells.
+    #[must_use]
+    pub fn since_ms(&self) -> Option<i64> {
+        let (seconds, nanos) = self.intent.0.get_timestamp()?.to_unix();
+        i64::try_from(seconds * 1000 + u64::from(nanos / 1_000_000)).ok()
+    }
+}
+
 impl fmt::Display for StagingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.intent, self.attempt.simple())

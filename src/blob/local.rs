@@ -108,22 +108,47 @@ impl BlobStore for LocalStore {
         blocking(move || store.check_writable()).await
     }
 
-    async fn mark(&self, library: &str) -> io::Result<String> {
-        let (path, wanted, root) = (self.root.join(MARK), library.to_owned(), self.root.clone());
+    async fn mark(&self) -> io::Result<Option<String>> {
+        let path = self.root.join(MARK);
+        blocking(move || match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            mark => mark.map(|mark| Some(mark.trim().to_owned())),
+        })
+        .await
+    }
+
+    async fn leave_mark(&self, mark: &str) -> io::Result<()> {
+        let (root, mark) = (self.root.clone(), mark.to_owned());
         blocking(move || {
-            if !path.exists() {
-                // Whole or not at all, and never over another one.
-                let fresh = root.join("staging").join(format!("{MARK}.{}", Uuid::new_v4().simple()));
-                fs::write(&fresh, &wanted)?;
-                File::open(&fresh)?.sync_all()?;
-                let linked = fs::hard_link(&fresh, &path);
-                remove_if_there(&fresh)?;
-                match linked {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                    _ => sync_folder(&root)?,
+            // Whole or not at all.
+            let fresh = root.join(format!("{MARK}.new"));
+            fs::write(&fresh, mark)?;
+            File::open(&fresh)?.sync_all()?;
+            fs::rename(&fresh, root.join(MARK))?;
+            sync_folder(&root)
+        })
+        .await
+    }
+
+    async fn is_empty(&self) -> io::Result<bool> {
+        let (staging, blobs) = (self.staging_folder(), self.root.join("blobs"));
+        blocking(move || {
+            let is_key = |entry: io::Result<fs::DirEntry>| {
+                entry.map(|entry| {
+                    entry.file_name().to_str().is_some_and(|name| name.parse::<StagingKey>().is_ok())
+                })
+            };
+            for entry in fs::read_dir(staging)? {
+                if is_key(entry)? {
+                    return Ok(false);
                 }
             }
-            fs::read_to_string(path).map(|mark| mark.trim().to_owned())
+            for shard in fs::read_dir(blobs)? {
+                if fs::read_dir(shard?.path())?.next().is_some() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         })
         .await
     }

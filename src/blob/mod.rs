@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, TryStreamExt as _};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use uuid::Uuid;
 
@@ -32,8 +33,12 @@ pub use seen::{Staged, sha256, unhex};
 pub use small::SMALL;
 use small::Small;
 
+/// Longest wait for all bytes of a file that is read at once.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Files of one backend that are verified, or put together, at the same time.
+const VERIFICATIONS: usize = 16;
 /// Name of what says whose a place for bytes is.
-const MARK: &str = "vellum-library";
+pub const MARK: &str = "vellum-library";
 
 /// Bytes on their way out.
 pub type Outgoing = BoxStream<'static, io::Result<Bytes>>;
@@ -51,6 +56,12 @@ pub enum StageError {
     Store(io::Error),
 }
 
+/// How long a bucket may take to copy so many bytes: 8 MiB a second are put up with.
+#[must_use]
+pub const fn copying_time(bytes: u64) -> Duration {
+    Duration::from_millis(bytes / 8192)
+}
+
 /// Keeps bytes. An error of kind [`io::ErrorKind::NotFound`] says that it does not have them; any other, that it
 /// could not do it now.
 #[async_trait]
@@ -58,8 +69,14 @@ pub trait BlobStore: Send + Sync {
     /// Looks whether it works.
     async fn check(&self) -> io::Result<()>;
 
-    /// Leaves the mark of a library where there is none; answers with the mark that is there.
-    async fn mark(&self, library: &str) -> io::Result<String>;
+    /// The mark that says whose this place is, if there is one.
+    async fn mark(&self) -> io::Result<Option<String>>;
+
+    /// Leaves a mark.
+    async fn leave_mark(&self, mark: &str) -> io::Result<()>;
+
+    /// Whether nothing is staged or kept here.
+    async fn is_empty(&self) -> io::Result<bool>;
 
     /// Writes `body` to the staging area, hashing it on the way; durable when this returns. A body longer than
     /// `limit` is given up at once.
@@ -279,13 +296,17 @@ pub struct Stores {
     small: Small,
     /// Those that are known to be ours.
     ours: Arc<Mutex<BTreeSet<String>>>,
+    /// Bounds what is verified at the same time, each for itself: one that hangs holds up no other.
+    verifying: Arc<BTreeMap<String, Semaphore>>,
 }
 
 impl Stores {
     /// These stores, of whose short files so many bytes are kept in memory.
     #[must_use]
     pub fn new(stores: BTreeMap<String, Arc<dyn BlobStore>>, in_memory: u64) -> Self {
-        Self { all: Arc::new(stores), small: Small::new(in_memory), ours: Arc::default() }
+        let verifying = stores.keys().map(|name| (name.clone(), Semaphore::new(VERIFICATIONS))).collect();
+        let (small, ours) = (Small::new(in_memory), Arc::default());
+        Self { all: Arc::new(stores), small, ours, verifying: Arc::new(verifying) }
     }
 
     /// All bytes of a short file, compared with their hash once.
@@ -302,7 +323,8 @@ impl Stores {
         if let Some(bytes) = self.small.get(key) {
             return Ok(bytes);
         }
-        let bytes = self.get(backend)?.read(key, size, 0..size).await?;
+        let reading = tokio::time::timeout(PATIENCE, self.get(backend)?.read(key, size, 0..size)).await;
+        let bytes = reading.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
         if seen::sha256(&bytes) != sha256 {
             return Err(io::Error::other(format!("{key} has other bytes than were stored")));
         }
@@ -321,26 +343,25 @@ impl Stores {
         self.all.get(name).ok_or_else(missing)
     }
 
-    /// The one with this name, once it is sure that it is not another library's: what one library does not know, it
-    /// takes for left behind, and removes.
+    /// Waits for a place to verify bytes of a backend.
     ///
     /// # Errors
-    /// When it is another's, or does not answer.
-    pub async fn own(&self, name: &str, library: &str) -> io::Result<&Arc<dyn BlobStore>> {
-        let store = self.get(name)?;
-        let known = || self.ours.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().contains(name) {
-            return Ok(store);
-        }
-        let mark = store.mark(library).await?;
-        if mark != library {
-            return Err(io::Error::other(format!(
-                "the storage backend {name} belongs to another library, {mark}, and this one is {library}: give each its \
-                 own folder, or its own prefix in the bucket; if that library is no more, remove {MARK} there"
-            )));
-        }
-        known().insert(name.to_owned());
-        Ok(store)
+    /// When there is no such backend.
+    pub async fn verifying(&self, name: &str) -> io::Result<SemaphorePermit<'_>> {
+        let places =
+            self.verifying.get(name).ok_or_else(|| io::Error::other(format!("no backend {name:?}")))?;
+        places.acquire().await.map_err(io::Error::other)
+    }
+
+    /// Whether it is known that the place of a backend is ours.
+    #[must_use]
+    pub fn is_ours(&self, name: &str) -> bool {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    /// Remembers that the place of a backend is ours.
+    pub fn remember_ours(&self, name: &str) {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
     }
 
     /// All, by name.

@@ -146,19 +146,27 @@ impl BlobStore for S3Store {
         head.map(drop).map_err(|error| failure("cannot reach the bucket", &error))
     }
 
-    async fn mark(&self, library: &str) -> io::Result<String> {
+    async fn mark(&self) -> io::Result<Option<String>> {
+        self.text(&self.object(format!("{}{MARK}", self.prefix))).await
+    }
+
+    async fn leave_mark(&self, mark: &str) -> io::Result<()> {
         let object = self.object(format!("{}{MARK}", self.prefix));
-        if let Some(mark) = self.text(&object).await? {
-            return Ok(mark);
+        let request = self.client.put_object().bucket(&object.bucket).key(&object.key);
+        let request = request.content_type("text/plain").body(mark.as_bytes().to_vec().into());
+        request.send().await.map(drop).map_err(|error| failure("cannot mark the bucket", &error))
+    }
+
+    async fn is_empty(&self) -> io::Result<bool> {
+        for part in ["staging/", "blobs/"] {
+            let prefix = format!("{}{part}", self.prefix);
+            let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).max_keys(1);
+            let page = request.send().await.map_err(|error| failure("cannot list the bucket", &error))?;
+            if !page.contents().is_empty() {
+                return Ok(false);
+            }
         }
-        let request = self.client.put_object().bucket(&object.bucket).key(&object.key).if_none_match("*");
-        let request = request.content_type("text/plain").body(library.as_bytes().to_vec().into());
-        match request.send().await.map_err(|error| failure("cannot mark the bucket", &error)) {
-            // Another server was faster.
-            Err(error) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
-            _ => {}
-        }
-        self.text(&object).await?.ok_or_else(|| io::Error::other("the mark of the bucket is not there"))
+        Ok(true)
     }
 
     async fn stage(&self, key: &StagingKey, body: Incoming<'_>, limit: u64) -> Result<Staged, StageError> {
@@ -189,7 +197,13 @@ impl BlobStore for S3Store {
         key: &BlobKey,
         label: &Label,
     ) -> io::Result<()> {
-        self.keep(staging, key, label).await
+        let (from, to) = (self.staging(staging), self.blob(key));
+        let (size, tag) = self.head(&from).await?.ok_or(io::ErrorKind::NotFound)?;
+        // It has them still. To copy gigabytes over themselves would take minutes, each time anew.
+        if self.head(&to).await?.is_some_and(|(there, _)| there == size) {
+            return Ok(());
+        }
+        copy(&self.client, &from, &to, size, Some(&tag), Some(&headers(label))).await
     }
 
     async fn join(&self, _parts: &[StagingKey], _whole: &StagingKey) -> io::Result<Staged> {

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::domain::actor::Actor;
 use crate::domain::storage::fsck::{self, Depth, Remedy};
 use crate::domain::storage::migrate::{self, Old};
-use crate::domain::storage::{self, Progress};
+use crate::domain::storage::{self, Owner, Progress};
 
 /// Time between two reports of how far it is.
 const REPORT: Duration = Duration::from_secs(2);
@@ -93,9 +93,11 @@ async fn check(config: Config, backend: Option<String>, origin: Option<String>) 
     let origin = origin.unwrap_or_else(|| app.public_url().to_owned());
     say(&format!("Checking {name} for pages of {origin}"));
     let mut wrong = 0;
-    if let Err(error) = app.own_store(&name).await {
-        wrong += 1;
-        say(&format!("  WRONG it is this library's: {error}"));
+    if let Ok(Owner::Another(mark)) = storage::owner(&app, &name).await {
+        app.close(Duration::from_secs(5)).await;
+        bail!(
+            "{name} is another library's, or this one's by another name: it has {mark}. Nothing was tried there"
+        );
     }
     for probed in app.store(&name)?.probe(&origin, app.clock().new_id()).await {
         match probed.verdict {

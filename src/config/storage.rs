@@ -151,7 +151,10 @@ impl Raw {
         let folder = self.folder.filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.ok_or_else(|| refuse(name, "has no folder", "folder = \"/path\""))?;
         let others = [&self.bucket, &self.endpoint, &self.region, &self.prefix, &self.public_url];
-        if others.iter().any(|other| other.is_some()) || self.access_key_id.is_some() {
+        let more =
+            self.access_key_id.is_some() || self.secret_access_key.is_some() || self.path_style.is_some();
+        let more = more || self.reads.is_some() || self.timeout_seconds.is_some();
+        if more || others.iter().any(|other| other.is_some()) {
             return Err(refuse(name, "is a folder with settings of a bucket", "kind and folder"));
         }
         Ok(Backend::Local(folder))

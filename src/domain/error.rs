@@ -136,6 +136,11 @@ impl Error {
         Self::InOperation { index, error: Box::new(error) }
     }
 
+    /// Something that cannot be used now, with a message for people and a cause for the log.
+    pub fn unavailable(message: impl Into<String>, cause: impl fmt::Display) -> Self {
+        Self::Unavailable { message: message.into(), cause: Cause::new(cause) }
+    }
+
     /// What was asked for takes longer than anybody may wait.
     #[must_use]
     pub fn slow() -> Self {

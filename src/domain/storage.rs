@@ -3,6 +3,7 @@
 mod away;
 pub mod fsck;
 pub mod migrate;
+mod own;
 
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::app::App;
 use crate::config::Backend as Configured;
 
 pub(super) use away::Away;
+pub(super) use own::own;
+pub use own::{Owner, owner};
 
 /// The setting that says which backend takes new bytes.
 const SETTING: &str = "default_storage";
@@ -78,7 +81,8 @@ fn of(app: &App, default: &str) -> Info {
 /// Chooses the backend for new bytes, for all servers of the library. What lies elsewhere stays there.
 ///
 /// # Errors
-/// `BAD_USER_INPUT` for one that is not configured; when the actor is no admin.
+/// `BAD_USER_INPUT` for one that is not configured; `STORAGE_UNAVAILABLE` for one that does not answer or is another
+/// library's; when the actor is no admin.
 pub async fn set_default(app: &App, actor: &Actor, name: String) -> Result<Info> {
     actor.require(Role::Admin)?;
     if !app.config().storage.contains_key(&name) {
@@ -86,6 +90,7 @@ pub async fn set_default(app: &App, actor: &Actor, name: String) -> Result<Info>
         let message = format!("{name:?} is none of the backends that are configured: {}", known.join(", "));
         return Err(Error::bad_input("input.backend", message));
     }
+    own(app, &name).await?;
     let chosen = name.clone();
     let written = commit(app, actor, move |edit| {
         Box::pin(async move {
@@ -114,9 +119,12 @@ pub(super) async fn default_name(app: &App, conn: &impl ConnectionTrait) -> Resu
 /// `STORAGE_UNAVAILABLE`.
 pub async fn check(app: &App) -> Result<()> {
     let name = default_name(app, app.read()).await?;
-    let check = app.store(&name).map_err(Error::storage)?.check();
+    let check = async {
+        app.store(&name).map_err(Error::storage)?.check().await.map_err(Error::storage)?;
+        own(app, &name).await.map(drop)
+    };
     let checked = tokio::time::timeout(CHECK_PATIENCE, check).await;
-    checked.map_err(|_| Error::storage("it does not answer in time"))?.map_err(Error::storage)
+    checked.unwrap_or_else(|_| Err(Error::storage("it does not answer in time")))
 }
 
 /// How far long work has come.

@@ -93,7 +93,7 @@ pub async fn content(
 pub async fn start(app: &App, actor: &Actor) -> Result<Target> {
     actor.require(Role::Editor)?;
     let backend = storage::default_name(app, app.read()).await?;
-    app.own_store(&backend).await.map_err(Error::storage)?;
+    storage::own(app, &backend).await?;
     let blob = BlobId(app.clock().secret_id());
     let committed = commit(app, actor, move |edit| {
         Box::pin(async move {

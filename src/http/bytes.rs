@@ -1,7 +1,7 @@
 //! Sends a file: conditional requests and ranges as RFC 9110, digests as RFC 9530 (and RFC 3230 for older
 //! clients), and headers that keep what is in it from running with our rights.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use entity::{BlobId, Timestamp};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
@@ -79,8 +79,13 @@ pub async fn send(
             let multipart = Multipart::new(&file, ranges);
             headers.insert(header::CONTENT_TYPE, value(&multipart.content_type()));
             let length = multipart.length();
-            let store = server.app().store(&file.backend).map_err(Error::storage)?;
-            (StatusCode::PARTIAL_CONTENT, length, multipart.body(&file, Arc::clone(store)))
+            let body = if file.size <= SMALL {
+                multipart.of(&file.whole(server).await?)?
+            } else {
+                let store = server.app().store(&file.backend).map_err(Error::storage)?;
+                multipart.body(&file, Arc::clone(store))
+            };
+            (StatusCode::PARTIAL_CONTENT, length, body)
         }
     };
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -284,22 +289,31 @@ impl File {
         format!("bytes {}-{}/{}", range.start(), range.end(), self.size)
     }
 
+    /// All bytes of a short file.
+    async fn whole(&self, server: &Server) -> Result<Bytes, Error> {
+        let stores = server.app().stores();
+        let all = stores.read_whole(&self.backend, &self.key, self.size, &self.sha256).await;
+        all.map_err(Error::storage)
+    }
+
     async fn body(&self, server: &Server, range: RangeInclusive<u64>) -> Result<Body, HttpError> {
         let (start, end) = (*range.start(), range.end() + 1);
-        let stores = server.app().stores();
         if self.size <= SMALL {
-            let all = stores.read_whole(&self.backend, &self.key, self.size, &self.sha256);
-            let all = all.await.map_err(Error::storage)?;
-            let index = |at: u64| usize::try_from(at).map_err(Error::internal);
-            return Ok(Body::from(all.slice(index(start)?..index(end)?)));
+            return Ok(Body::from(self.whole(server).await?.slice(indexes(&range)?)));
         }
-        let store = stores.get(&self.backend).map_err(Error::storage)?;
+        let store = server.app().store(&self.backend).map_err(Error::storage)?;
         if end - start <= SMALL {
             let bytes = store.read(&self.key, self.size, start..end).await;
             return Ok(Body::from(bytes.map_err(Error::storage)?));
         }
         Ok(Body::from_stream(store.stream(&self.key, self.size, start..end).await.map_err(Error::storage)?))
     }
+}
+
+/// A range of bytes that are in memory.
+fn indexes(range: &RangeInclusive<u64>) -> Result<Range<usize>, Error> {
+    let index = |at: u64| usize::try_from(at).map_err(Error::internal);
+    Ok(index(*range.start())?..index(range.end() + 1)?)
 }
 
 /// The ranges of a file of `size` bytes that a `Range` header asks for (RFC 9110, section 14.1): none when its
@@ -366,6 +380,17 @@ impl Multipart {
             head.len() as u64 + range.end() - range.start() + 1
         };
         self.parts.iter().map(part).sum::<u64>() + self.end.len() as u64
+    }
+
+    /// The same, of a file whose bytes are all here.
+    fn of(self, all: &Bytes) -> Result<Body, Error> {
+        let mut body = BytesMut::new();
+        for (head, range) in &self.parts {
+            body.extend_from_slice(head);
+            body.extend_from_slice(&all[indexes(range)?]);
+        }
+        body.extend_from_slice(&self.end);
+        Ok(Body::from(body.freeze()))
     }
 
     fn body(self, file: &File, store: Arc<dyn BlobStore>) -> Body {

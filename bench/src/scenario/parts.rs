@@ -14,8 +14,8 @@ use crate::report::{Report, duration};
 use crate::server::Server;
 use crate::wanted;
 
-const START: &str = "mutation Start($size: ByteCount!, $part: ByteCount!) { \
-    startUpload(input: { path: \"bench/parts\", size: $size, partSize: $part }) { intent { id } } }";
+const START: &str = "mutation Start($path: String!, $size: ByteCount!, $part: ByteCount!) { \
+    startUpload(input: { path: $path, size: $size, partSize: $part }) { intent { id } } }";
 const PARTS: &str = "query Parts($id: ID!) { uploadIntent(id: $id) { \
     parts { size received target { url headers { name value } } } } }";
 const FINISH: &str =
@@ -56,7 +56,7 @@ pub async fn measure(target: Target<'_>, report: &mut Report) -> anyhow::Result<
 
 /// Sends all parts, one after the other, and finishes; answers how long each took.
 async fn send(server: &Server) -> anyhow::Result<(Duration, Duration)> {
-    let variables = json!({ "size": PART * COUNT, "part": PART }).to_string();
+    let variables = json!({ "path": "bench/parts", "size": PART * COUNT, "part": PART }).to_string();
     let mut started = server.ask(&Query::new(START), &variables).await?;
     let id = json!({ "id": started["startUpload"]["intent"]["id"].take() }).to_string();
     let asked = server.ask(&Query::new(PARTS), &id).await?;

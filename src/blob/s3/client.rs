@@ -16,12 +16,17 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 use aws_smithy_runtime_api::client::http::HttpConnectorSettings;
 
+use crate::blob::copying_time;
 use crate::config::Bucket;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Longest wait for one try to send bytes; a part of 8 MiB goes up in it at 140 KB/s.
-const SENDING: Duration = Duration::from_secs(60);
+/// Longest wait for one try of a request that brings or copies next to nothing.
+const SHORTEST: Duration = Duration::from_secs(15);
+/// Bytes a second that the slowest connection sends which is put up with.
+const SLOWEST_SENDING: u64 = 128 * 1024;
+/// Longest silence of a store that is asked without the SDK.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Tries of one request. The SDK waits between them for a random, growing time, and gives up sooner when most fail.
 const ATTEMPTS: u32 = 3;
 
@@ -63,26 +68,30 @@ pub async fn connect(bucket: &Bucket) -> Client {
 
 /// For requests that are not signed by the SDK.
 pub fn plain() -> Connector {
-    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(SENDING).build();
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(SILENCE).build();
     Connector::builder().tls_provider(Provider::Rustls(CryptoMode::Ring)).connector_settings(settings).build()
 }
 
-/// For a request that brings bytes.
-pub fn sending() -> aws_sdk_s3::config::Builder {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .operation_attempt_timeout(SENDING)
-        .operation_timeout(3 * SENDING)
-        .build();
-    Config::builder().timeout_config(timeouts)
+/// For a request that brings so many bytes: the longer, the more time it has.
+pub fn sending(bytes: usize) -> aws_sdk_s3::config::Builder {
+    waiting(SHORTEST + Duration::from_secs(bytes as u64 / SLOWEST_SENDING), 2)
 }
 
-/// For a request that the store may work on for minutes, such as copying or putting together gigabytes.
-pub fn patient() -> aws_sdk_s3::config::Builder {
+/// For a request that lets the store copy so many bytes.
+pub fn copying(bytes: u64) -> aws_sdk_s3::config::Builder {
+    waiting(SHORTEST + copying_time(bytes), 1)
+}
+
+/// For one that lets it put parts together.
+pub fn joining() -> aws_sdk_s3::config::Builder {
+    waiting(Duration::from_secs(600), 1)
+}
+
+fn waiting(attempt: Duration, times: u32) -> aws_sdk_s3::config::Builder {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT)
-        .operation_attempt_timeout(Duration::from_secs(600))
-        .operation_timeout(Duration::from_secs(900))
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(attempt * times + CONNECT)
         .build();
     Config::builder().timeout_config(timeouts)
 }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::client::{patient, sending};
+use super::client::{copying, joining, sending};
 use super::failure::failure;
 use crate::blob::seen::{Seen, unhex};
 use crate::blob::{Incoming, Outgoing, StageError, Staged};
@@ -148,7 +148,8 @@ async fn put(
             .content_disposition(&headers.content_disposition)
             .cache_control(&headers.cache_control);
     }
-    let request = request.body(ByteStream::from(bytes)).customize().config_override(sending());
+    let config = sending(bytes.len());
+    let request = request.body(ByteStream::from(bytes)).customize().config_override(config);
     let sent = request.send().await;
     sent.map(drop).map_err(|error| failure("cannot write an object", &error))
 }
@@ -173,8 +174,9 @@ async fn send_part(
     bytes: Bytes,
 ) -> io::Result<CompletedPart> {
     let request = client.upload_part().bucket(&to.bucket).key(&to.key).upload_id(upload);
+    let config = sending(bytes.len());
     let request = request.part_number(number).body(ByteStream::from(bytes)).customize();
-    let sent = request.config_override(sending()).send().await;
+    let sent = request.config_override(config).send().await;
     let sent = sent.map_err(|error| failure("cannot write a part", &error))?;
     Ok(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build())
 }
@@ -187,7 +189,7 @@ pub async fn complete(
 ) -> io::Result<()> {
     let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
     let request = client.complete_multipart_upload().bucket(&to.bucket).key(&to.key).upload_id(upload);
-    let done = request.multipart_upload(parts).customize().config_override(patient()).send().await;
+    let done = request.multipart_upload(parts).customize().config_override(joining()).send().await;
     done.map(drop).map_err(|error| failure("cannot put parts together", &error))
 }
 
@@ -221,7 +223,7 @@ pub async fn copy(
             .content_disposition(&headers.content_disposition)
             .cache_control(&headers.cache_control);
     }
-    let copied = request.customize().config_override(patient()).send().await;
+    let copied = request.customize().config_override(copying(size)).send().await;
     copied.map(drop).map_err(|error| failure("cannot copy an object", &error))
 }
 
@@ -270,7 +272,7 @@ async fn copy_part(
     let request = request.part_number(number).copy_source(source(from));
     let request = request.copy_source_range(format!("bytes={}-{}", range.start, range.end - 1));
     let request = request.set_copy_source_if_match(tag.map(ToOwned::to_owned));
-    let copied = request.customize().config_override(patient()).send().await;
+    let copied = request.customize().config_override(copying(range.end - range.start)).send().await;
     let copied = copied.map_err(|error| failure("cannot copy a part", &error))?;
     let tag = copied.copy_part_result.and_then(|result| result.e_tag);
     Ok(CompletedPart::builder().part_number(number).set_e_tag(tag).build())

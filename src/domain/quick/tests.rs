@@ -1,5 +1,7 @@
 //! What is read by hand is what the ordinary way reads.
 
+use sea_orm::EntityTrait as _;
+
 use super::*;
 use crate::app::Clock;
 use crate::config::{Config, Flags};
@@ -8,7 +10,7 @@ use crate::domain::asset::{self as assets, AssetOrder, NewAsset, Parent, Selecti
 use crate::domain::page::PageArgs;
 use crate::domain::stored_file::{self, FileVersion};
 use crate::domain::upload::{Declared, Received, Way, receive};
-use crate::domain::{folder as folders, version as versions};
+use crate::domain::{folder as folders, trash, version as versions};
 
 async fn library() -> (tempfile::TempDir, App) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -66,9 +68,12 @@ async fn quick_reads_answer_what_the_ordinary_ones_do() {
         assert_eq!(shown, ordinary.as_ref().and_then(|asset| asset.row.published_version_id), "{text}");
         assert_eq!(quick.map(|asset| Asset { published: None, ..asset }), ordinary, "{text}");
     }
-    for text in ["a/é0", "a/é1", "a/none", "a/nothing", "b/x"] {
+    set_aside(&app, &asking, file).await;
+    for text in
+        ["a/é0", "a/é1", "a/none", "a/nothing", "b/x", "c/private", "c/draft", "c/trashed", "d/trashed"]
+    {
         let ordinary = versions::kept_at_ordinarily(&app, &path(text)).await.expect("read");
-        assert_eq!(ordinary.is_some(), text.starts_with("a/é"), "{text}");
+        assert_eq!(ordinary.is_some(), text.starts_with("a/é") || text == "c/private", "{text}");
         assert_eq!(kept_at(&app, &path(text)), Some(ordinary), "{text}");
         let asset = assets::find(app.read(), &path(text)).await.expect("read");
         let Some(id) = asset.and_then(|asset| asset.row.published_version_id) else { continue };
@@ -79,6 +84,29 @@ async fn quick_reads_answer_what_the_ordinary_ones_do() {
     let first = assets::find(app.read(), &path("a/é0")).await.expect("read").expect("an asset");
     compare_pages(&app, &folder, first.row.id).await;
     app.close(std::time::Duration::from_secs(10)).await;
+}
+
+/// Assets that not everybody gets the bytes of, or nobody.
+async fn set_aside(app: &App, asking: &Asking, file: StoredFileId) {
+    let path = |text: &str| TreePath::parse(text, "path").expect("a path");
+    let private = NewAsset { visibility: Some(Visibility::Private), ..NewAsset::default() };
+    assets::create(app, asking, path("c/private"), private).await.expect("an asset");
+    for (text, publish) in [("c/private", true), ("c/draft", false), ("c/trashed", true), ("d/trashed", true)]
+    {
+        let (label, filename, if_revision) = (None, None, None);
+        let new = FileVersion { path: path(text), file, label, filename, publish, if_revision };
+        stored_file::create_version(app, asking, new).await.expect("a version");
+    }
+    let deletion = trash::AssetDeletion { target: AssetRef::Path(path("c/trashed")), if_revision: None };
+    trash::delete_asset(app, asking, deletion).await.expect("deleted");
+    let target = folders::FolderRef::Path(path("d"));
+    let deletion = trash::FolderDeletion { target, recursive: true, if_revision: None };
+    trash::delete_folder(app, asking, deletion).await.expect("deleted");
+    // Also by its id, what is in the trash and the draft.
+    for row in version::Entity::find().all(app.read()).await.expect("read") {
+        let ordinary = versions::kept_ordinarily(app, row.id).await.expect("read");
+        assert_eq!(kept(app, row.id), Some(ordinary), "{}", row.number);
+    }
 }
 
 /// Every page of a folder and of the versions of an asset, both ways.

@@ -14,6 +14,7 @@ use sea_orm::{
     QuerySelect as _, QueryTrait as _,
 };
 
+use super::own::{Owner, another, own, owner};
 use super::{Progress, migrate};
 use crate::app::App;
 use crate::blob::{BlobKey, BlobStore, digest};
@@ -117,41 +118,71 @@ pub async fn check(
         let versions = affected(app, blob).await?;
         found(Finding { backend, blob, problem: Problem::Unknown, versions, repaired: false });
     }
+    let mut away = Ok(());
     for (backend, store) in app.stores().iter() {
-        app.own_store(backend).await.map_err(Error::storage)?;
-        let mut there = HashSet::new();
-        for shard in 0..=u8::MAX {
-            let kept = store.kept(shard).await.map_err(Error::storage)?;
-            for orphan in orphans(app, backend, &kept).await? {
-                found(self::orphan(app, actor, backend, orphan, remedy).await?);
-            }
-            there.extend(kept.into_iter().map(|(key, size)| (key.id(), size)));
-        }
-        let mut last = BlobId(uuid::Uuid::nil());
-        loop {
-            let some = blob::Entity::find()
-                .filter(blob::Column::Backend.eq(backend))
-                .filter(blob::Column::Id.gt(last))
-                .order_by_asc(blob::Column::Id)
-                .limit(PAGE)
-                .all(app.read())
-                .await?;
-            let Some(end) = some.last() else { break };
-            last = end.id;
-            for blob in some {
-                let listed = there.contains(&(blob.id, blob.size_bytes.unsigned_abs()));
-                done.files += 1;
-                done.bytes += blob.size_bytes.unsigned_abs();
-                if !(listed && depth == Depth::Size)
-                    && let Some(finding) = look(app, store, &blob, remedy).await?
-                {
-                    found(finding);
-                }
-                watch(done, all);
+        let told = |so_far: Progress| {
+            let (files, bytes) = (done.files + so_far.files, done.bytes + so_far.bytes);
+            watch(Progress { files, bytes }, all);
+        };
+        match check_backend(app, actor, (backend, store), (depth, remedy), &mut found, told).await {
+            Ok(there) => (done.files, done.bytes) = (done.files + there.files, done.bytes + there.bytes),
+            // One that is away holds up no other.
+            Err(error) => {
+                tracing::error!(%error, cause = ?error.cause(), backend, "cannot look at a storage backend");
+                away = Err(error);
             }
         }
     }
-    Ok(done)
+    away.map(|()| done)
+}
+
+async fn check_backend(
+    app: &App,
+    actor: &Actor,
+    (backend, store): (&str, &Arc<dyn BlobStore>),
+    (depth, remedy): (Depth, Remedy),
+    found: &mut impl FnMut(Finding),
+    watch: impl Fn(Progress),
+) -> Result<Progress> {
+    match remedy {
+        Remedy::Repair => _ = own(app, backend).await?,
+        Remedy::None => {
+            if let Owner::Another(mark) = owner(app, backend).await? {
+                return Err(another(app, backend, &mark));
+            }
+        }
+    }
+    let (mut done, mut there) = (Progress::default(), HashSet::new());
+    for shard in 0..=u8::MAX {
+        let kept = store.kept(shard).await.map_err(Error::storage)?;
+        for orphan in orphans(app, backend, &kept).await? {
+            found(self::orphan(app, actor, backend, orphan, remedy).await?);
+        }
+        there.extend(kept.into_iter().map(|(key, size)| (key.id(), size)));
+    }
+    let mut last = BlobId(uuid::Uuid::nil());
+    loop {
+        let some = blob::Entity::find()
+            .filter(blob::Column::Backend.eq(backend))
+            .filter(blob::Column::Id.gt(last))
+            .order_by_asc(blob::Column::Id)
+            .limit(PAGE)
+            .all(app.read())
+            .await?;
+        let Some(end) = some.last() else { return Ok(done) };
+        last = end.id;
+        for blob in some {
+            let listed = there.contains(&(blob.id, blob.size_bytes.unsigned_abs()));
+            done.files += 1;
+            done.bytes += blob.size_bytes.unsigned_abs();
+            if !(listed && depth == Depth::Size)
+                && let Some(finding) = look(app, store, &blob, remedy).await?
+            {
+                found(finding);
+            }
+            watch(done);
+        }
+    }
 }
 
 /// Rows of bytes on backends that are not configured.

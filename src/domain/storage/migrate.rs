@@ -15,7 +15,7 @@ use sea_orm::{
     IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::Progress;
+use super::{Progress, own};
 use crate::app::App;
 use crate::blob::{BlobKey, BlobStore, Incoming, Label, StageError, digest};
 use crate::domain::actor::{Actor, Role};
@@ -72,7 +72,9 @@ pub async fn migrate(
     if from == to {
         return Err(Error::bad_input("to", "is where the bytes are"));
     }
-    app.own_store(to).await.map_err(Error::storage)?;
+    own(app, to).await?;
+    // What is one place under two names would be copied over itself, and then removed.
+    own(app, from).await?;
     let all = blob::Entity::find().filter(blob::Column::Backend.eq(from));
     let all = Progress { files: all.count(app.read()).await?, bytes: total(app, from).await? };
     let mut done = Migrated::default();

@@ -26,7 +26,7 @@ async fn look(app: &App, intent: upload_intent::Model) -> Result<()> {
     let limit = intent.declared_size_bytes.unwrap_or(max_single(app)).unsigned_abs();
     let sent = whole_key(app, intent.id);
     let frozen = StagingKey { intent: intent.id, attempt: app.clock().new_id() };
-    let permit = app.uploads().acquire().await.map_err(Error::internal)?;
+    let permit = app.stores().verifying(&intent.backend).await.map_err(Error::storage)?;
     let collected = match direct.collect(&sent, &frozen, &expected(&intent), limit).await {
         Ok(collected) => collected,
         Err(error) => {

@@ -289,7 +289,7 @@ pub(super) async fn assemble(
 }
 
 async fn join(app: &App, intent: upload_intent::Model, came: Option<Vec<SentPart>>) -> Result<()> {
-    let permit = app.uploads().acquire().await.map_err(Error::internal)?;
+    let permit = app.stores().verifying(&intent.backend).await.map_err(Error::storage)?;
     let (whole, staged, parts) = if intent.upload_ref.is_some() {
         let (direct, upload) = direct(app, &intent)?;
         let key = parts_key(app, intent.id);

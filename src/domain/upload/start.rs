@@ -53,7 +53,7 @@ pub async fn start(app: &App, actor: &Actor, upload: NewUpload) -> Result<upload
     let backend = storage::default_name(app, app.read()).await?;
     let id = UploadIntentId(app.clock().new_id());
     let blob = BlobId(app.clock().secret_id());
-    let upload_ref = match app.own_store(&backend).await.map_err(Error::storage)?.direct() {
+    let upload_ref = match storage::own(app, &backend).await?.direct() {
         Some(direct) if upload.part_size_bytes.is_some() => {
             Some(direct.begin(&parts_key(app, id)).await.map_err(Error::storage)?)
         }

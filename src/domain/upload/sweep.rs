@@ -9,18 +9,20 @@ use sea_orm::{
 
 use std::sync::Arc;
 
-use super::{discard_staged_in, is_open, load, store};
+use super::{is_open, load, store};
 use crate::app::App;
-use crate::blob::{BlobKey, BlobStore, Direct, StagingKey};
+use crate::blob::{BlobKey, BlobStore, Direct, StagingKey, copying_time};
 use crate::domain::actor::Actor;
 use crate::domain::error::{Error, Result};
-use crate::domain::storage::Away;
+use crate::domain::storage::{Away, own};
 use crate::domain::{commit, stored_file};
 
 /// How long an upload in parts may be known to the bucket alone, and a copy in parts take, in milliseconds.
 const BEGINNING_MS: i64 = 24 * 3_600_000;
-/// Longer than a copy in a bucket may take, in milliseconds.
+/// Longer than a copy in a bucket may take, besides what it takes for its bytes, in milliseconds.
 const COPYING_MS: i64 = 3_600_000;
+/// How long trying a backend may take, in milliseconds.
+const PROBING_MS: i64 = 600_000;
 /// Wait before bytes are tried again that could not be removed, in milliseconds.
 const RETRY_MS: i64 = 900_000;
 /// Intents that one sweep ends, at most; the next sweep goes on.
@@ -137,11 +139,11 @@ pub async fn tidy(app: &App) {
 
 async fn tidy_some(app: &App, which: impl Fn(&dyn BlobStore) -> bool) {
     for (backend, store) in app.stores().iter().filter(|(_, store)| which(store.as_ref())) {
-        if let Err(error) = app.own_store(backend).await {
-            tracing::warn!(%error, backend, "cannot tidy up what was staged; trying again");
+        if let Err(error) = own(app, backend).await {
+            tracing::warn!(%error, cause = ?error.cause(), backend, "cannot tidy up what was staged; trying again");
             continue;
         }
-        let staged = remove_stale_staging(app, store).await;
+        let staged = remove_stale_staging(app, backend, store).await;
         let unfinished = match store.direct() {
             Some(direct) => end_unfinished(app, direct).await,
             None => Ok(()),
@@ -177,7 +179,8 @@ async fn end_unfinished(app: &App, direct: &dyn Direct) -> Result<()> {
 }
 
 /// Removes staging files that no open intent will use.
-async fn remove_stale_staging(app: &App, store: &Arc<dyn BlobStore>) -> Result<()> {
+async fn remove_stale_staging(app: &App, backend: &str, store: &Arc<dyn BlobStore>) -> Result<()> {
+    let away = Away::default();
     let staged = store.staged().await.map_err(Error::storage)?;
     for keys in staged.chunks(500) {
         let ids = keys.iter().map(|key| key.intent);
@@ -185,16 +188,25 @@ async fn remove_stale_staging(app: &App, store: &Arc<dyn BlobStore>) -> Result<(
             .filter(upload_intent::Column::Id.is_in(ids))
             .all(app.read())
             .await?;
-        let wanted = |key: &StagingKey| {
-            let intent = intents.iter().find(|intent| intent.id == key.intent);
-            intent.is_some_and(|intent| match intent.status {
+        let young = app.clock().now().0 - PROBING_MS;
+        let wanted = |key: &StagingKey| match intents.iter().find(|intent| intent.id == key.intent) {
+            Some(intent) => match intent.status {
                 Status::Created => true,
                 Status::Received => intent.staging_key.as_deref() == Some(key.to_string().as_str()),
                 _ => false,
-            })
+            },
+            // Somebody may just be trying the backend.
+            None => key.since_ms().is_some_and(|since| since > young),
         };
         for key in keys.iter().filter(|key| !wanted(key)) {
-            discard_staged_in(store, key).await;
+            let removal = async { store.remove_staged(key).await.map_err(Error::storage) };
+            match away.unless(backend, removal).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(%error, cause = ?error.cause(), %key, "cannot remove a staged file; trying again");
+                }
+                None => return Ok(()),
+            }
         }
     }
     Ok(())
@@ -228,9 +240,11 @@ async fn remove_unfinished(app: &App, intent: &upload_intent::Model) -> Result<R
     if let Some(Ok(key)) = intent.staging_key.as_deref().map(str::parse) {
         store.remove_staged(&key).await.map_err(Error::storage)?;
     }
+    let longest = copying_time(intent.received_bytes.unsigned_abs()).as_millis();
+    let longest = i64::try_from(longest).unwrap_or(i64::MAX / 2);
     commit(app, &Actor::system(), move |edit| {
         Box::pin(async move {
-            let at = Timestamp(edit.now().0 + COPYING_MS);
+            let at = Timestamp(edit.now().0 + COPYING_MS + longest);
             stored_file::discard_at(edit, &[(own, &intent.backend)], at).await
         })
     })

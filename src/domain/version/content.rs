@@ -60,7 +60,7 @@ pub struct Kept {
     pub filename: String,
     /// When the version was made.
     pub created_at: Timestamp,
-    /// When it was first published.
+    /// When it was published last.
     pub published_at: Option<Timestamp>,
     /// Of its asset.
     pub visibility: Visibility,

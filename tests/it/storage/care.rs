@@ -7,9 +7,9 @@ use reqwest::Method;
 use serde_json::json;
 use vellum::blob::{BlobKey, Verdict};
 use vellum::domain::actor::Actor;
-use vellum::domain::storage::Progress;
 use vellum::domain::storage::fsck::{self, Depth, Finding, Problem, Remedy};
 use vellum::domain::storage::migrate::{Migrated, Old, migrate};
+use vellum::domain::storage::{Owner, Progress, owner};
 
 use super::{HOUR_MS, Lab, noise, read};
 use crate::support::{Bucket, Fault, HOPPER, ROCKET, files, sha256, text};
@@ -322,15 +322,44 @@ async fn a_place_of_another_library_is_left_alone() {
     assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
     // Another library by the same settings, such as of a test of the real thing.
     let bucket = lab.bucket.clone().expect("a bucket");
-    let other = Lab::on(bucket, "").await;
+    let other = Lab::on(bucket.clone(), "").await;
     vellum::domain::upload::tidy(&other.server.app).await;
     let start = "mutation { startUpload(input: { path: \"theirs\" }) { intent { id } } }";
-    other.server.refuses(start, json!({}), "STORAGE_UNAVAILABLE", None).await;
-    let checked =
-        fsck::check(&other.server.app, &Actor::system(), Depth::Size, Remedy::Repair, |_| (), |_, _| ())
-            .await;
-    assert_eq!(checked.expect_err("refused").code(), "STORAGE_UNAVAILABLE");
+    let choose =
+        "mutation { setDefaultStorage(input: { backend: \"media\" }) { storage { default { name } } } }";
+    for query in [start, choose] {
+        other.server.refuses(query, json!({}), "STORAGE_UNAVAILABLE", None).await;
+    }
+    assert_eq!(other.server.get("/readyz", &[]).await.status(), 503);
+    for remedy in [Remedy::None, Remedy::Repair] {
+        let checked =
+            fsck::check(&other.server.app, &Actor::system(), Depth::Size, remedy, |_| (), |_, _| ()).await;
+        assert_eq!(checked.expect_err("refused").code(), "STORAGE_UNAVAILABLE");
+    }
     assert_eq!(lab.server.finish_upload(&intent).await["version"]["sha256"], sha256(HOPPER));
+    // A place with files and without a mark is somebody's, too, but for who knows of them.
+    let mark = format!("{}/vellum-library", bucket.prefix());
+    bucket.replace(&mark, None).await;
+    other.server.refuses(start, json!({}), "STORAGE_UNAVAILABLE", None).await;
+    assert_eq!(owner(&lab.server.app, "media").await.expect("told"), Owner::Us);
+    assert!(matches!(owner(&other.server.app, "media").await.expect("told"), Owner::Another(_)));
+    assert_eq!(
+        bucket.keys("vellum-library").await,
+        [""; 0],
+        "neither looking nor being refused leaves a mark"
+    );
+}
+
+#[tokio::test]
+async fn one_place_under_two_names_is_found_out_before_it_is_moved_to_itself() {
+    let bucket = Bucket::open().await;
+    // The same machine by another name.
+    let alias = bucket.settings("alias", "").replace("127.0.0.1", "localhost");
+    let lab = Lab::on(bucket, &alias).await;
+    lab.server.upload(json!({ "path": "photo" }), HOPPER).await;
+    let moved = migrate(&lab.server.app, &Actor::system(), "media", "alias", Old::Remove, |_, _| ()).await;
+    assert_eq!(moved.expect_err("refused").code(), "STORAGE_UNAVAILABLE");
+    assert!(read(&lab, "/assets/photo").await == (200, HOPPER.to_vec()));
 }
 
 #[tokio::test]

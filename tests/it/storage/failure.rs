@@ -107,18 +107,38 @@ async fn a_removal_that_is_lost_is_made_up_for() {
     assert!(read(&lab, "/assets/photo").await == (200, HOPPER.to_vec()));
 }
 
+/// Less than the 30 seconds after which GraphQL gives up by itself, and more than any of our own waits.
+const IN_TIME: Duration = Duration::from_secs(28);
+
 #[tokio::test]
 async fn a_store_that_never_answers_is_told_in_time() {
-    let lab = Lab::on(Bucket::in_process().await, "reads = \"stream\"\ntimeout_seconds = 1").await;
+    let forever = Fault::Slow(Duration::from_secs(600));
+    let lab = Lab::on(Bucket::in_process().await, "reads = \"stream\"\ntimeout_seconds = 4").await;
     let intent = lab.server.start_upload(json!({ "path": "photo" })).await;
     assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
-    for method in [Method::HEAD, Method::GET, Method::PUT, Method::POST, Method::DELETE] {
-        plan(&lab, method, "", Fault::Slow(Duration::from_secs(600)), u32::MAX);
+    let refused = async || {
+        let finish = lab.server.refuses(FINISH, json!({ "id": intent["id"] }), "STORAGE_UNAVAILABLE", None);
+        tokio::time::timeout(IN_TIME, finish).await.expect("it is told in time");
+        lab.bucket.as_ref().expect("a bucket").faults.end();
+    };
+    // All of it hangs, or only what lets the store work.
+    for methods in
+        [&[Method::HEAD, Method::GET, Method::PUT, Method::POST, Method::DELETE][..], &[Method::PUT]]
+    {
+        for method in methods {
+            plan(&lab, method.clone(), "", forever, u32::MAX);
+        }
+        refused().await;
     }
-    lab.server.refuses(FINISH, json!({ "id": intent["id"] }), "STORAGE_UNAVAILABLE", None).await;
-    assert_eq!(lab.server.get("/readyz", &[]).await.status(), 503);
-    lab.bucket.as_ref().expect("a bucket").faults.end();
     assert_eq!(lab.server.finish_upload(&intent).await["version"]["sha256"], sha256(HOPPER));
+    for method in [Method::HEAD, Method::GET] {
+        plan(&lab, method, "", forever, u32::MAX);
+    }
+    let read = tokio::time::timeout(IN_TIME, lab.server.get("/assets/photo", &[]))
+        .await
+        .expect("it is told in time");
+    assert_eq!(read.status(), 503);
+    assert_eq!(lab.server.get("/readyz", &[]).await.status(), 503);
 }
 
 #[tokio::test]
@@ -155,24 +175,26 @@ async fn long_bytes_survive_a_fault_of_any_of_their_requests() {
 
 #[tokio::test]
 async fn a_backend_that_is_away_holds_up_no_other() {
+    const COUNT: u32 = 30;
     let lab = lab().await;
-    let start = |number: usize| lab.server.start_upload(json!({ "path": format!("p{number}") }));
-    for number in 0..8 {
+    let start = |number: u32| lab.server.start_upload(json!({ "path": format!("p{number}") }));
+    for number in 0..COUNT {
         let intent = start(number).await;
         assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
     }
     super::care::choose(&lab, "local").await;
-    let intent = start(8).await;
+    let intent = start(COUNT).await;
     assert_eq!(lab.server.send_bytes(&intent, HOPPER).await.status(), 200);
     let bucket = lab.bucket.as_ref().expect("a bucket");
-    for method in [Method::HEAD, Method::GET, Method::PUT, Method::POST, Method::DELETE] {
-        plan(&lab, method, "", Fault::Before, u32::MAX);
-    }
+    plan(&lab, Method::DELETE, "", Fault::Before, 1000);
     lab.server.clock.advance(2 * super::HOUR_MS);
     lab.server.sweep().await;
     assert_eq!(lab.server.stored("staging"), [""; 0], "the folder is swept");
+    let asked = 1000 - bucket.faults.left();
+    // Each request is tried three times, and there are two that would remove each object.
+    assert!((1..3 * COUNT).contains(&asked), "the bucket was asked {asked} times");
     bucket.faults.end();
-    assert_eq!(bucket.keys("staging/").await.len(), 8);
+    assert_eq!(bucket.keys("staging/").await.len(), 30);
     lab.server.clock.advance(super::HOUR_MS);
     lab.server.sweep().await;
     assert_eq!(bucket.keys("staging/").await, [""; 0], "the bucket is, once it is back");

@@ -198,6 +198,11 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(planned);
     }
 
+    /// How many requests are still to be befallen.
+    pub fn left(&self) -> u32 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|planned| planned.times).sum()
+    }
+
     /// All is well again.
     pub fn end(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
