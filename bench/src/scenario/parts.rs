@@ -19,7 +19,7 @@ const START: &str = "mutation Start($path: String!, $size: ByteCount!, $part: By
 const PARTS: &str = "query Parts($id: ID!) { uploadIntent(id: $id) { \
     parts { size received target { url headers { name value } } } } }";
 const FINISH: &str =
-    "mutation Finish($id: ID!) { finishUpload(input: { intentId: $id }) { version { sizeBytes } } }";
+    "mutation Finish($id: ID!) { finishUpload(input: { intentId: $id }) { version { size } } }";
 
 const PART: usize = 64 * 1024 * 1024;
 const COUNT: usize = 80;
@@ -78,7 +78,7 @@ async fn send(server: &Server) -> anyhow::Result<(Duration, Duration)> {
         }
         finished = server.ask(&finish, &id).await;
     }
-    let size = finished?["finishUpload"]["version"]["sizeBytes"].to_string();
+    let size = finished?["finishUpload"]["version"]["size"].to_string();
     ensure!(size.trim_matches('"') == (PART * COUNT).to_string(), "{size} bytes are kept");
     Ok((sent, began.elapsed()))
 }

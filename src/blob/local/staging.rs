@@ -4,18 +4,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::super::seen::Seen;
 use super::super::{Incoming, StageError, Staged};
 use super::sync_folder;
 
 /// Pieces of a body that wait to be written.
-const QUEUE: usize = 8;
+const QUEUE: usize = 4;
 /// Bytes gathered before they are written.
 const WRITE_BLOCK: usize = 1024 * 1024;
 /// Bytes after which a thread of its own hashes what follows.
@@ -30,7 +31,7 @@ pub async fn receive(
     write: impl FnOnce(mpsc::Receiver<Piece>) -> io::Result<Staged> + Send + 'static,
 ) -> Result<Staged, StageError> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let writing = tokio::task::spawn_blocking(move || write(receiver));
+    let writing = spawn_blocking(move || write(receiver));
     let handed_over = hand_over(body, &sender, limit).await;
     // Without an end the writer removes the file.
     drop(sender);
@@ -77,9 +78,8 @@ impl Hashing {
         match self {
             Self::Here(seen, size) => {
                 seen.add(bytes);
-                let before = *size;
                 *size += bytes.len();
-                if before < WORTH_A_THREAD && *size >= WORTH_A_THREAD {
+                if *size >= WORTH_A_THREAD {
                     self.leave();
                 }
             }
@@ -88,35 +88,26 @@ impl Hashing {
         }
     }
 
-    /// Goes on in a thread of its own, if there can be one.
+    /// Goes on in a thread of its own.
     fn leave(&mut self) {
+        let Self::Here(seen, _) = self else { return };
+        let mut seen = std::mem::take(seen);
         let (sender, pieces) = sync_channel::<Bytes>(QUEUE);
-        let (give, given) = sync_channel::<Seen>(1);
-        let hash = move || {
-            let mut seen = given.recv().unwrap_or_default();
+        let hashing = spawn_blocking(move || {
             for piece in pieces {
                 seen.add(&piece);
             }
             seen
-        };
-        match std::thread::Builder::new().name("hash".to_owned()).spawn(hash) {
-            Err(error) => tracing::warn!(%error, "no thread for hashing; the one that writes does it"),
-            Ok(thread) => {
-                let before = std::mem::replace(self, Self::There(sender, thread));
-                if let Self::Here(seen, _) = before {
-                    // It waits for this.
-                    let _ = give.send(seen);
-                }
-            }
-        }
+        });
+        *self = Self::There(sender, hashing);
     }
 
     fn end(self) -> io::Result<Seen> {
         match self {
             Self::Here(seen, _) => Ok(seen),
-            Self::There(pieces, thread) => {
+            Self::There(pieces, hashing) => {
                 drop(pieces);
-                thread.join().map_err(|_| io::Error::other("hashing panicked"))
+                Handle::current().block_on(hashing).map_err(io::Error::other)
             }
         }
     }
