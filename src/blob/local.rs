@@ -121,7 +121,7 @@ impl BlobStore for LocalStore {
         let (root, mark) = (self.root.clone(), mark.to_owned());
         blocking(move || {
             // Whole or not at all.
-            let fresh = root.join(format!("{MARK}.new"));
+            let fresh = root.join(format!("{MARK}.{}", Uuid::new_v4().simple()));
             fs::write(&fresh, mark)?;
             File::open(&fresh)?.sync_all()?;
             fs::rename(&fresh, root.join(MARK))?;
@@ -160,7 +160,7 @@ impl BlobStore for LocalStore {
         limit: u64,
     ) -> Result<Staged, StageError> {
         let path = self.staging_path(key);
-        receive(&mut body, limit, move |pieces| StagingFile::write(path, pieces)).await
+        receive(&self.blocks, &mut body, limit, move |pieces| StagingFile::write(path, pieces)).await
     }
 
     async fn secure(&self, staging: &StagingKey, key: &BlobKey, _label: &Label) -> io::Result<()> {
@@ -239,7 +239,9 @@ impl BlobStore for LocalStore {
         // Each try has its own name. It is no staging key, which the sweeper would take for an upload that nobody knows.
         let path = self.staging_folder().join(format!("{IMPORT}{key}.{}", Uuid::new_v4().simple()));
         let (folder, to, from) = (self.shard_folder(key), self.blob_path(key), path.clone());
-        let staged = receive(&mut body, u64::MAX, move |pieces| StagingFile::write(path, pieces)).await?;
+        let staged =
+            receive(&self.blocks, &mut body, u64::MAX, move |pieces| StagingFile::write(path, pieces))
+                .await?;
         let placed = blocking(move || {
             fs::create_dir_all(&folder)?;
             fs::rename(from, to)?;

@@ -289,6 +289,20 @@ pub struct Label {
     pub filename: String,
 }
 
+/// Who may do something with a backend.
+struct Turns {
+    /// So many files are verified at the same time.
+    verifying: Semaphore,
+    /// One at a time finds out whose it is.
+    claiming: tokio::sync::Mutex<()>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { verifying: Semaphore::new(VERIFICATIONS), claiming: tokio::sync::Mutex::default() }
+    }
+}
+
 /// The stores that are configured, by name.
 #[derive(Clone)]
 pub struct Stores {
@@ -296,17 +310,17 @@ pub struct Stores {
     small: Small,
     /// Those that are known to be ours.
     ours: Arc<Mutex<BTreeSet<String>>>,
-    /// Bounds what is verified at the same time, each for itself: one that hangs holds up no other.
-    verifying: Arc<BTreeMap<String, Semaphore>>,
+    /// Each for itself: one that hangs holds up no other.
+    turns: Arc<BTreeMap<String, Turns>>,
 }
 
 impl Stores {
     /// These stores, of whose short files so many bytes are kept in memory.
     #[must_use]
     pub fn new(stores: BTreeMap<String, Arc<dyn BlobStore>>, in_memory: u64) -> Self {
-        let verifying = stores.keys().map(|name| (name.clone(), Semaphore::new(VERIFICATIONS))).collect();
+        let turns = stores.keys().map(|name| (name.clone(), Turns::default())).collect();
         let (small, ours) = (Small::new(in_memory), Arc::default());
-        Self { all: Arc::new(stores), small, ours, verifying: Arc::new(verifying) }
+        Self { all: Arc::new(stores), small, ours, turns: Arc::new(turns) }
     }
 
     /// All bytes of a short file, compared with their hash once.
@@ -339,8 +353,7 @@ impl Stores {
     /// # Errors
     /// When there is none: somebody took it out of the settings while bytes lie in it.
     pub fn get(&self, name: &str) -> io::Result<&Arc<dyn BlobStore>> {
-        let missing = || io::Error::other(format!("no storage backend {name:?} is configured"));
-        self.all.get(name).ok_or_else(missing)
+        self.all.get(name).ok_or_else(|| missing(name))
     }
 
     /// Waits for a place to verify bytes of a backend.
@@ -348,9 +361,19 @@ impl Stores {
     /// # Errors
     /// When there is no such backend.
     pub async fn verifying(&self, name: &str) -> io::Result<SemaphorePermit<'_>> {
-        let places =
-            self.verifying.get(name).ok_or_else(|| io::Error::other(format!("no backend {name:?}")))?;
-        places.acquire().await.map_err(io::Error::other)
+        self.turns(name)?.verifying.acquire().await.map_err(io::Error::other)
+    }
+
+    /// Waits for the turn to find out whose the place of a backend is.
+    ///
+    /// # Errors
+    /// When there is no such backend.
+    pub async fn claiming(&self, name: &str) -> io::Result<tokio::sync::MutexGuard<'_, ()>> {
+        Ok(self.turns(name)?.claiming.lock().await)
+    }
+
+    fn turns(&self, name: &str) -> io::Result<&Turns> {
+        self.turns.get(name).ok_or_else(|| missing(name))
     }
 
     /// Whether it is known that the place of a backend is ours.
@@ -368,6 +391,10 @@ impl Stores {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn BlobStore>)> {
         self.all.iter().map(|(name, store)| (name.as_str(), store))
     }
+}
+
+fn missing(name: &str) -> io::Error {
+    io::Error::other(format!("no storage backend {name:?} is configured"))
 }
 
 /// Reads bytes to their end; answers their SHA-256 in lower-case hex.

@@ -1,5 +1,7 @@
-//! Reads long files for readers, into blocks of memory that are used again and again. What the system has in memory is
-//! read by the thread that asks; what has to come from the disk, by one that may wait.
+//! Blocks of memory that are used again and again, for bytes on their way in and out.
+//!
+//! Long files are read for readers into such blocks. What the system has in memory is read by the thread that asks; what
+//! has to come from the disk, by one that may wait.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
@@ -41,6 +43,11 @@ impl Blocks {
         })
     }
 
+    /// A block with nothing in it.
+    pub fn empty(&self) -> Block {
+        self.take(0)
+    }
+
     /// A block for as many of so many bytes as fit into one.
     fn take(&self, left: u64) -> Block {
         let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -49,14 +56,27 @@ impl Blocks {
     }
 }
 
-/// A block in use; it goes back when it was sent.
-struct Block {
+/// A block in use; it goes back when nobody needs it any more.
+pub struct Block {
     bytes: Vec<u8>,
     length: usize,
     home: Blocks,
 }
 
 impl Block {
+    /// Adds as many bytes as fit; answers with the others.
+    pub fn push<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let (fit, rest) = bytes.split_at(bytes.len().min(BLOCK - self.length));
+        self.bytes[self.length..self.length + fit.len()].copy_from_slice(fit);
+        self.length += fit.len();
+        rest
+    }
+
+    /// Whether no more fit.
+    pub const fn is_full(&self) -> bool {
+        self.length == BLOCK
+    }
+
     /// Fills it with what stands in a file from `at` on.
     async fn read(mut self, mut file: File, at: u64) -> io::Result<(File, Self)> {
         let have = read_at_once(&file, &mut self.bytes[..self.length], at);

@@ -13,26 +13,26 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::super::seen::Seen;
 use super::super::{Incoming, StageError, Staged};
+use super::blocks::Blocks;
 use super::sync_folder;
 
-/// Pieces of a body that wait to be written.
+/// Blocks of a body that wait to be written, and as many to be hashed.
 const QUEUE: usize = 4;
-/// Bytes gathered before they are written.
+/// Bytes read and written at once where parts are put together.
 const WRITE_BLOCK: usize = 1024 * 1024;
 /// Bytes after which a thread of its own hashes what follows.
 const WORTH_A_THREAD: usize = 4 * 1024 * 1024;
-/// Pieces from this length on are written as they are.
-const LARGE_PIECE: usize = 64 * 1024;
 
 /// Lets `write` have the pieces of a body on a thread that may block.
 pub async fn receive(
+    blocks: &Blocks,
     body: &mut Incoming<'_>,
     limit: u64,
     write: impl FnOnce(mpsc::Receiver<Piece>) -> io::Result<Staged> + Send + 'static,
 ) -> Result<Staged, StageError> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let writing = spawn_blocking(move || write(receiver));
-    let handed_over = hand_over(body, &sender, limit).await;
+    let handed_over = hand_over(blocks, body, &sender, limit).await;
     // Without an end the writer removes the file.
     drop(sender);
     let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -40,24 +40,35 @@ pub async fn receive(
     written.map_err(StageError::Store)
 }
 
-/// Hands the pieces of a body to the writer, and the end once they were all.
+/// Hands a body to the writer, block by block, and the end once it was all. It is copied into blocks at once: so the
+/// connection reads into the same memory again and again, however much comes.
 async fn hand_over(
+    blocks: &Blocks,
     body: &mut Incoming<'_>,
     writer: &mpsc::Sender<Piece>,
     limit: u64,
 ) -> Result<(), StageError> {
-    let mut size = 0;
+    let (mut size, mut block) = (0, blocks.empty());
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(StageError::Body)?;
         size += piece.len() as u64;
         if size > limit {
             return Err(StageError::TooLong);
         }
-        if writer.send(Piece::Bytes(piece)).await.is_err() {
-            // It tells why it ended.
-            return Ok(());
+        let mut rest = &piece[..];
+        while !rest.is_empty() {
+            rest = block.push(rest);
+            if block.is_full() {
+                let full = std::mem::replace(&mut block, blocks.empty());
+                if writer.send(Piece::Bytes(Bytes::from_owner(full))).await.is_err() {
+                    // It tells why it ended.
+                    return Ok(());
+                }
+            }
         }
     }
+    // Whether these are taken, the writer tells.
+    let _ = writer.send(Piece::Bytes(Bytes::from_owner(block))).await;
     let _ = writer.send(Piece::End).await;
     Ok(())
 }
@@ -129,27 +140,16 @@ impl StagingFile {
     pub fn write(path: PathBuf, mut pieces: mpsc::Receiver<Piece>) -> io::Result<Staged> {
         let mut staging = Self::create(path)?;
         let mut hashing = Hashing::Here(Seen::default(), 0);
-        let mut block = Vec::with_capacity(0);
         loop {
             match pieces.blocking_recv() {
                 None => return Err(io::Error::other("the sender broke off")),
                 Some(Piece::End) => break,
                 Some(Piece::Bytes(bytes)) => {
                     hashing.add(&bytes);
-                    if bytes.len() < LARGE_PIECE {
-                        block.extend_from_slice(&bytes);
-                    }
-                    if bytes.len() >= LARGE_PIECE || block.len() >= WRITE_BLOCK {
-                        staging.file.write_all(&block)?;
-                        block.clear();
-                    }
-                    if bytes.len() >= LARGE_PIECE {
-                        staging.file.write_all(&bytes)?;
-                    }
+                    staging.file.write_all(&bytes)?;
                 }
             }
         }
-        staging.file.write_all(&block)?;
         staging.finish()?;
         Ok(hashing.end()?.staged())
     }

@@ -34,17 +34,18 @@ pub async fn owner(app: &App, name: &str) -> Result<Owner> {
         return Ok(Owner::Us);
     }
     let store = app.store(name).map_err(Error::storage)?;
-    match in_time(store.mark()).await? {
-        Some(mark) if mark == own_mark(app, name) => Ok(Owner::Us),
-        Some(mark) => Ok(Owner::Another(mark)),
-        None => {
-            let known = blob::Entity::find().filter(blob::Column::Backend.eq(name)).one(app.read()).await?;
-            if known.is_some() || in_time(store.is_empty()).await? {
-                return Ok(Owner::Nobody);
-            }
-            Ok(Owner::Another("files that this library does not know, and no mark".to_owned()))
-        }
+    let of = |mark: String| if mark == own_mark(app, name) { Owner::Us } else { Owner::Another(mark) };
+    if let Some(mark) = in_time(store.mark()).await? {
+        return Ok(of(mark));
     }
+    let known = blob::Entity::find().filter(blob::Column::Backend.eq(name)).one(app.read()).await?;
+    if known.is_some() || in_time(store.is_empty()).await? {
+        return Ok(Owner::Nobody);
+    }
+    // Somebody may have marked it meanwhile, and put the files there.
+    let mark = in_time(store.mark()).await?;
+    Ok(mark
+        .map_or_else(|| Owner::Another("files that this library does not know, and no mark".to_owned()), of))
 }
 
 /// The backend, once it is sure that its place is ours; it is marked when it was nobody's.
@@ -56,6 +57,7 @@ pub async fn own<'a>(app: &'a App, name: &str) -> Result<&'a Arc<dyn BlobStore>>
     if app.stores().is_ours(name) {
         return Ok(store);
     }
+    let _turn = app.stores().claiming(name).await.map_err(Error::storage)?;
     let mut owner = owner(app, name).await?;
     if owner == Owner::Nobody {
         in_time(store.leave_mark(&own_mark(app, name))).await?;
