@@ -87,7 +87,8 @@ pub trait BlobStore: Send + Sync {
     async fn secure(&self, staging: &StagingKey, key: &BlobKey, label: &Label) -> io::Result<()>;
 
     /// Sees to it that the store has bytes, which were just verified and staged again, also where it had lost or
-    /// changed them. The staged ones stay; `second` is a name for them on the way.
+    /// changed them; a bucket that has as many bytes there is believed. The staged ones stay; `second` is a name for them
+    /// on the way.
     async fn renew(
         &self,
         staging: &StagingKey,
