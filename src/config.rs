@@ -1,5 +1,6 @@
 //! Every setting and its default. The only reader of configuration files and of the environment.
 
+mod jwt;
 mod storage;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use jwt::{Jwt, Keys};
 pub use storage::{Backend, Bucket, Reads, Secret};
 
 use crate::blob::LocalStore;
@@ -109,6 +111,7 @@ struct Raw {
     default_storage: String,
     #[serde(default)]
     storage: BTreeMap<String, storage::Raw>,
+    jwt: Option<jwt::Raw>,
     log: String,
     log_format: String,
 }
@@ -148,6 +151,8 @@ pub struct Config {
     pub storage: BTreeMap<String, Backend>,
     /// Which of them takes new bytes, unless an admin chose another one.
     pub default_storage: String,
+    /// How people are known by JSON Web Tokens; none, not at all.
+    pub jwt: Option<Jwt>,
     /// How long running requests may take after SIGTERM.
     pub shutdown_grace: Duration,
     /// A tracing filter.
@@ -199,6 +204,7 @@ impl Raw {
         Ok(Config {
             storage,
             default_storage,
+            jwt: self.jwt.map(jwt::Raw::check).transpose()?,
             listen,
             database_url: database_url(self.database_url, &data_dir)?,
             data_dir,

@@ -95,6 +95,11 @@ typed_id!(
     UploadIntentId, UploadIntentMarker, "upload"
 );
 
+typed_id!(
+    /// Names an API token.
+    TokenId, TokenMarker, "token"
+);
+
 impl FolderId {
     /// The root folder, the same in every library.
     pub const ROOT: Self = Self(Uuid::nil());

@@ -18,10 +18,11 @@ pub mod name;
 pub mod setting;
 pub mod stored_file;
 pub mod timestamp;
+pub mod token;
 pub mod upload_intent;
 pub mod upload_part;
 pub mod version;
 
 pub use actor::{Actor, ActorKind};
-pub use id::{AssetId, BlobId, DeletionId, FolderId, StoredFileId, UploadIntentId, VersionId};
+pub use id::{AssetId, BlobId, DeletionId, FolderId, StoredFileId, TokenId, UploadIntentId, VersionId};
 pub use timestamp::Timestamp;

@@ -10,6 +10,7 @@ mod m20261122_000005_storage;
 mod m20261122_000006_search;
 mod m20261122_000007_backends;
 mod m20261122_000008_sweep;
+mod m20261122_000009_tokens;
 mod text;
 
 /// Every migration, oldest first.
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000006_search::Migration),
             Box::new(m20261122_000007_backends::Migration),
             Box::new(m20261122_000008_sweep::Migration),
+            Box::new(m20261122_000009_tokens::Migration),
         ]
     }
 }

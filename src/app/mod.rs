@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use entity::UploadIntentId;
+use entity::{TokenId, UploadIntentId, token};
+use moka::sync::Cache;
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::{Mutex, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,9 @@ use writer::Writer;
 
 /// Hints about uploads that one who watches may be behind by.
 const ANNOUNCEMENTS: usize = 256;
+/// API tokens that are not read again for each request, and for how long: another server may revoke one.
+const KNOWN_TOKENS: u64 = 10_000;
+const TOKENS_KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// A running library. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -59,6 +63,7 @@ struct Inner {
     uploads: Semaphore,
     announcements: broadcast::Sender<UploadIntentId>,
     joins: Joins,
+    known_tokens: Cache<TokenId, Arc<token::Model>>,
     collecting: Mutex<()>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -98,6 +103,7 @@ impl App {
             uploads,
             announcements,
             joins,
+            known_tokens: Cache::builder().max_capacity(KNOWN_TOKENS).time_to_live(TOKENS_KNOWN_FOR).build(),
             collecting: Mutex::new(()),
             stop,
             tasks,
@@ -209,6 +215,12 @@ impl App {
     #[must_use]
     pub(crate) fn joins(&self) -> &Joins {
         &self.0.joins
+    }
+
+    /// API tokens that were read a moment ago.
+    #[must_use]
+    pub(crate) fn known_tokens(&self) -> &Cache<TokenId, Arc<token::Model>> {
+        &self.0.known_tokens
     }
 
     /// Held by who removes bytes that nothing needs.

@@ -4,6 +4,7 @@ mod migrate;
 mod schema;
 mod serve;
 mod storage;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +34,9 @@ enum Command {
     /// Looks after storage backends.
     #[command(subcommand)]
     Storage(storage::Command),
+    /// Makes, lists and revokes API tokens.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Compares rows with bytes: what is missing, damaged or needed by nothing.
     Fsck(storage::Fsck),
     /// Prints the GraphQL schema.
@@ -75,6 +79,7 @@ fn start(command: Command) -> anyhow::Result<()> {
         Command::Serve(settings) => block_on(serve::run(settings.load()?)),
         Command::Migrate(settings) => block_on(migrate::run(settings.load()?)),
         Command::Storage(command) => block_on(command.run()),
+        Command::Token(command) => block_on(command.run()),
         Command::Fsck(fsck) => block_on(fsck.run()),
     }
 }

@@ -26,7 +26,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     survive_file_size_limit();
     let (dev, data_dir) = (config.dev, config.data_dir.clone());
     let app = App::open(config, public_url.clone(), Clock::system()).await?;
-    let auth = Auth::open(app.config(), &public_url)?;
+    let auth = Auth::open(&app)?;
     search::fill(&app).await?;
     app.spawn(gc::clean_forever(app.clone()));
     greet(&public_url, dev, &data_dir);
@@ -90,7 +90,7 @@ fn greet(url: &str, dev: bool, data_dir: &Path) {
     let access = if dev {
         "  Access                  everyone on this machine is admin (--dev)".to_owned()
     } else {
-        format!("  Admin token             in {}", Auth::token_path(data_dir).display())
+        format!("  Admin token             in {}", http::token_path(data_dir).display())
     };
     let text = format!(
         "Vellum is ready.\n\

@@ -1,6 +1,6 @@
 //! Who asks, and what they may do. Every operation takes one and checks it first.
 
-use entity::{Actor as Stamp, ActorKind};
+use entity::{Actor as Stamp, ActorKind, token};
 
 use super::error::{Error, Result};
 
@@ -43,6 +43,14 @@ impl Actor {
     #[must_use]
     pub fn admin_token() -> Self {
         Self::new(ActorKind::Token, "admin-token", Role::Admin)
+    }
+
+    /// Who holds an API token.
+    #[must_use]
+    pub fn api_token(token: &token::Model) -> Self {
+        let stamp =
+            Stamp { kind: ActorKind::Token, id: token.id.to_string(), name: Some(token.name.clone()) };
+        Self { stamp, role: token.role.into() }
     }
 
     /// The server itself, when it cleans up.

@@ -24,6 +24,7 @@ pub mod search;
 pub mod storage;
 pub mod stored_file;
 mod text;
+pub mod token;
 pub mod trash;
 pub mod upload;
 pub mod version;

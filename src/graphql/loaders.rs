@@ -8,24 +8,37 @@ use std::sync::Arc;
 use async_graphql::dataloader::{DataLoader, Loader as BatchLoader};
 use entity::version::State;
 use entity::{
-    AssetId, DeletionId, FolderId, StoredFileId, UploadIntentId, VersionId, change, deletion, folder,
-    stored_file, upload_intent, version,
+    AssetId, DeletionId, FolderId, StoredFileId, TokenId, UploadIntentId, VersionId, change, deletion,
+    folder, stored_file, token, upload_intent, version,
 };
 
 use super::batch::{AtOnce, Batches};
 use crate::app::App;
+use crate::domain::actor::Actor;
 use crate::domain::asset::{self, Asset, Selection};
 use crate::domain::error::{Error, Result};
 use crate::domain::folder::{self as folders, Inside};
 use crate::domain::page::Slice;
-use crate::domain::{change as changes, stored_file as stored_files, trash, upload, version as versions};
+use crate::domain::{
+    change as changes, stored_file as stored_files, token as tokens, trash, upload, version as versions,
+};
 use crate::feed::IndexPage;
 
 /// Keys in one statement; SQLite takes compound statements of at most 500 parts.
 const MAX_KEYS: usize = 400;
 
-/// The way to rows by their keys.
-pub struct Loader(pub App);
+/// The way to rows by their keys, as far as an actor may know of them.
+pub struct Loader {
+    app: App,
+    actor: Actor,
+}
+
+impl Loader {
+    /// For what `actor` asks.
+    pub fn new(app: &App, actor: &Actor) -> Self {
+        Self { app: app.clone(), actor: actor.clone() }
+    }
+}
 
 /// Batches the keys that fields ask for at the same time.
 pub struct Loaders(DataLoader<Loader>);
@@ -77,6 +90,10 @@ pub struct FolderAt(pub String);
 /// A changelog entry by its number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EntryNumber(pub i64);
+
+/// All API tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AllTokens;
 
 /// The bounds of the changelog.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -130,7 +147,7 @@ impl BatchLoader<FolderId> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[FolderId]) -> Result<HashMap<FolderId, Self::Value>> {
-        Ok(shared(folders::by_ids(&self.0, keys).await?))
+        Ok(shared(folders::by_ids(&self.app, keys).await?))
     }
 }
 
@@ -140,7 +157,7 @@ impl BatchLoader<FolderAt> for Loader {
 
     async fn load(&self, keys: &[FolderAt]) -> Result<HashMap<FolderAt, Self::Value>> {
         let paths: Vec<String> = keys.iter().map(|key| key.0.clone()).collect();
-        let found = folders::by_paths(&self.0, &paths).await?;
+        let found = folders::by_paths(&self.app, &paths).await?;
         Ok(found.into_iter().map(|(path, row)| (FolderAt(path), Arc::new(row))).collect())
     }
 }
@@ -150,7 +167,7 @@ impl BatchLoader<folders::Listing> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[folders::Listing]) -> Result<HashMap<folders::Listing, Self::Value>> {
-        folders::list(&self.0, keys).await
+        folders::list(&self.app, keys).await
     }
 }
 
@@ -159,7 +176,7 @@ impl BatchLoader<Inside> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[Inside]) -> Result<HashMap<Inside, i64>> {
-        folders::counts(&self.0, keys).await
+        folders::counts(&self.app, keys).await
     }
 }
 
@@ -168,7 +185,7 @@ impl BatchLoader<DeletionId> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[DeletionId]) -> Result<HashMap<DeletionId, Self::Value>> {
-        Ok(shared(trash::by_ids(&self.0, keys).await?))
+        Ok(shared(trash::by_ids(&self.app, keys).await?))
     }
 }
 
@@ -177,7 +194,7 @@ impl BatchLoader<StoredFileId> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[StoredFileId]) -> Result<HashMap<StoredFileId, Self::Value>> {
-        Ok(shared(stored_files::by_ids(&self.0, keys).await?))
+        Ok(shared(stored_files::by_ids(&self.app, keys).await?))
     }
 }
 
@@ -187,7 +204,7 @@ impl BatchLoader<FormerOf> for Loader {
 
     async fn load(&self, keys: &[FormerOf]) -> Result<HashMap<FormerOf, Self::Value>> {
         let assets: Vec<&Asset> = keys.iter().map(|key| &*key.0).collect();
-        let mut found = asset::former_paths(&self.0, &assets).await?;
+        let mut found = asset::former_paths(&self.app, &assets).await?;
         Ok(keys.iter().map(|key| (key.clone(), found.remove(&key.0.row.id).unwrap_or_default())).collect())
     }
 }
@@ -198,7 +215,7 @@ impl BatchLoader<PartsOf> for Loader {
 
     async fn load(&self, keys: &[PartsOf]) -> Result<HashMap<PartsOf, Self::Value>> {
         let intents: Vec<Arc<upload_intent::Model>> = keys.iter().map(|key| Arc::clone(&key.0)).collect();
-        let mut found = upload::parts(&self.0, &intents).await?;
+        let mut found = upload::parts(&self.app, &intents).await?;
         Ok(keys.iter().map(|key| (key.clone(), found.remove(&key.0.id).unwrap_or_default())).collect())
     }
 }
@@ -208,7 +225,7 @@ impl BatchLoader<AssetId> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[AssetId]) -> Result<HashMap<AssetId, Self::Value>> {
-        Ok(shared(asset::by_ids(&self.0, keys).await?))
+        Ok(shared(asset::by_ids(&self.app, keys).await?))
     }
 }
 
@@ -217,7 +234,7 @@ impl BatchLoader<asset::Listing> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[asset::Listing]) -> Result<HashMap<asset::Listing, Self::Value>> {
-        asset::list(&self.0, keys).await
+        asset::list(&self.app, keys).await
     }
 }
 
@@ -226,7 +243,7 @@ impl BatchLoader<Selection> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[Selection]) -> Result<HashMap<Selection, i64>> {
-        asset::counts(&self.0, keys).await
+        asset::counts(&self.app, keys).await
     }
 }
 
@@ -235,7 +252,7 @@ impl BatchLoader<VersionId> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[VersionId]) -> Result<HashMap<VersionId, Self::Value>> {
-        Ok(shared(versions::by_ids(&self.0, keys).await?))
+        Ok(shared(versions::by_ids(&self.app, keys).await?))
     }
 }
 
@@ -245,7 +262,7 @@ impl BatchLoader<Numbered> for Loader {
 
     async fn load(&self, keys: &[Numbered]) -> Result<HashMap<Numbered, Self::Value>> {
         let wanted: Vec<(AssetId, i32)> = keys.iter().map(|key| (key.0, key.1)).collect();
-        let found = versions::by_numbers(&self.0, &wanted).await?;
+        let found = versions::by_numbers(&self.app, &wanted).await?;
         Ok(found.into_iter().map(|((asset, number), row)| (Numbered(asset, number), Arc::new(row))).collect())
     }
 }
@@ -255,7 +272,7 @@ impl BatchLoader<versions::Listing> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[versions::Listing]) -> Result<HashMap<versions::Listing, Self::Value>> {
-        versions::list(&self.0, keys).await
+        versions::list(&self.app, keys).await
     }
 }
 
@@ -271,7 +288,7 @@ impl BatchLoader<VersionsOf> for Loader {
         }
         let mut counts = HashMap::new();
         for (states, assets) in by_states {
-            let found = versions::counts(&self.0, &assets, states.as_deref()).await?;
+            let found = versions::counts(&self.app, &assets, states.as_deref()).await?;
             counts.extend(found.into_iter().map(|(asset, count)| (VersionsOf(asset, states.clone()), count)));
         }
         Ok(counts)
@@ -283,7 +300,25 @@ impl BatchLoader<UploadIntentId> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[UploadIntentId]) -> Result<HashMap<UploadIntentId, Self::Value>> {
-        Ok(shared(upload::by_ids(&self.0, keys).await?))
+        Ok(shared(upload::by_ids(&self.app, keys).await?))
+    }
+}
+
+impl BatchLoader<TokenId> for Loader {
+    type Value = Arc<token::Model>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[TokenId]) -> Result<HashMap<TokenId, Self::Value>> {
+        Ok(shared(tokens::by_ids(&self.app, &self.actor, keys).await?))
+    }
+}
+
+impl BatchLoader<AllTokens> for Loader {
+    type Value = i64;
+    type Error = Error;
+
+    async fn load(&self, _: &[AllTokens]) -> Result<HashMap<AllTokens, i64>> {
+        Ok(HashMap::from([(AllTokens, tokens::count(&self.app).await?)]))
     }
 }
 
@@ -292,7 +327,7 @@ impl BatchLoader<Bounds> for Loader {
     type Error = Error;
 
     async fn load(&self, _: &[Bounds]) -> Result<HashMap<Bounds, Self::Value>> {
-        Ok(HashMap::from([(Bounds, changes::bounds(&self.0).await?)]))
+        Ok(HashMap::from([(Bounds, changes::bounds(&self.app).await?)]))
     }
 }
 
@@ -302,7 +337,7 @@ impl BatchLoader<EntryNumber> for Loader {
 
     async fn load(&self, keys: &[EntryNumber]) -> Result<HashMap<EntryNumber, Self::Value>> {
         let numbers: Vec<i64> = keys.iter().map(|key| key.0).collect();
-        let found = changes::by_numbers(&self.0, &numbers).await?;
+        let found = changes::by_numbers(&self.app, &numbers).await?;
         Ok(found.into_iter().map(|row| (EntryNumber(row.seq), Arc::new(row))).collect())
     }
 }
@@ -312,7 +347,7 @@ impl BatchLoader<IndexPage> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[IndexPage]) -> Result<HashMap<IndexPage, Self::Value>> {
-        let found = changes::pages(&self.0, keys).await?;
+        let found = changes::pages(&self.app, keys).await?;
         Ok(keys.iter().cloned().zip(found).collect())
     }
 }

@@ -20,6 +20,7 @@ mod plain;
 mod scalar;
 mod storage;
 mod stored_file;
+mod token;
 mod trash;
 mod upload;
 mod version;
@@ -62,6 +63,7 @@ pub struct Query(
     storage::StorageQuery,
     stored_file::StoredFileQuery,
     trash::TrashQuery,
+    token::TokenQuery,
     viewer::ViewerQuery,
 );
 
@@ -75,6 +77,7 @@ pub struct Mutation(
     storage::StorageMutation,
     stored_file::StoredFileMutation,
     trash::TrashMutation,
+    token::TokenMutation,
     bulk::BulkMutation,
 );
 
@@ -170,7 +173,7 @@ impl Graphql {
         texts: TextBudget,
     ) -> (async_graphql::Request, Batches) {
         let batches = Batches::default();
-        let loaders = Loaders::new(Loader(self.app.clone()), batches.clone());
+        let loaders = Loaders::new(Loader::new(&self.app, actor), batches.clone());
         let request = operation.request().data(actor.clone()).data(loaders).data(texts);
         (request, batches)
     }

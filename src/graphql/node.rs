@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use async_graphql::{Context, ID, Interface, Object};
-use entity::{AssetId, FolderId, StoredFileId, UploadIntentId, VersionId};
+use entity::{AssetId, FolderId, StoredFileId, TokenId, UploadIntentId, VersionId};
 
 use super::asset::Asset;
 use super::change::Change;
@@ -12,6 +12,7 @@ use super::folder::Folder;
 use super::list::List;
 use super::loaders::EntryNumber;
 use super::stored_file::StoredFile;
+use super::token::Token;
 use super::upload::UploadIntent;
 use super::version::Version;
 use crate::domain::actor::Role;
@@ -34,6 +35,8 @@ pub enum Node {
     StoredFile(StoredFile),
     /// An entry of the changelog.
     Change(Change),
+    /// An API token.
+    Token(Token),
 }
 
 /// Reads an id; `field` is named when it is none of the kind.
@@ -100,6 +103,10 @@ async fn fetch(ctx: &Context<'_>, id: &ID) -> Result<Option<Node>> {
             Ok(id) => {
                 loaders.one(id).await?.filter(|file| file.kept).map(|row| Node::StoredFile(StoredFile(row)))
             }
+            Err(_) => None,
+        },
+        TokenId::PREFIX => match id.parse::<TokenId>() {
+            Ok(id) => loaders.one(id).await?.map(|row| Node::Token(Token(row))),
             Err(_) => None,
         },
         Change::ID_PREFIX => match rest.parse::<i64>() {

@@ -19,6 +19,7 @@ use super::change::{Change, ChangeType};
 use super::folder::Folder;
 use super::list::List;
 use super::scalar::{ByteCount, DateTime, Json, Url, rfc3339};
+use super::token::Token;
 use super::version::Version;
 use crate::app::App;
 use crate::domain::asset::{self as assets, Along};
@@ -336,5 +337,16 @@ impl Plain for Folder {
             "updatedBy" => actor(field, fragments, |folder: &Self| Some(&folder.row().updated_by)),
             _ => None,
         }
+    }
+}
+
+/// There are never many.
+impl Plain for Token {
+    fn type_name() -> Cow<'static, str> {
+        <Self as OutputType>::type_name()
+    }
+
+    fn write(_: &Field, _: &Fragments) -> Option<Write<Self>> {
+        None
     }
 }

@@ -32,7 +32,7 @@ pub async fn stable(
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let Path(path) = path.map_err(|_| unreadable())?;
-    let actor = server.auth().actor(&headers)?;
+    let actor = server.auth().session(&headers).await?.actor;
     if let Some(content) = version_by_path(&server, &actor, &path).await? {
         return send(&server, &method, &headers, File::of_version(content, Lifetime::Immutable)).await;
     }
@@ -67,7 +67,7 @@ pub async fn version(
     let Path((id, _filename)) = path.map_err(|_| unreadable())?;
     let id: VersionId = id.parse().map_err(|_| Error::NotFound(format!("there is no version {id}")))?;
     let Some(signature) = &signed.signature else {
-        let actor = server.auth().actor(&headers)?;
+        let actor = server.auth().session(&headers).await?.actor;
         let content = version::content(server.app(), Credential::Actor(&actor), id).await?;
         return send(&server, &method, &headers, File::of_version(content, Lifetime::Immutable)).await;
     };
@@ -87,7 +87,7 @@ pub async fn stored(
     Query(signed): Query<Signed>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
-    let actor = server.auth().actor(&headers)?;
+    let actor = server.auth().session(&headers).await?.actor;
     let id: StoredFileId =
         id.parse().map_err(|_| Error::NotFound(format!("there is no stored file {id}")))?;
     let (file, blob) = stored_file::content(server.app(), &actor, id, signed.signature.as_deref()).await?;

@@ -418,7 +418,7 @@ fn allow_pages(server: &Server, request: &HeaderMap, access: Access, headers: &m
     let origin = request.get(header::ORIGIN);
     let allowed = match access {
         Access::Public => Some(HeaderValue::from_static("*")),
-        Access::Private => origin.filter(|_| server.auth().trusts_page(request)).cloned(),
+        Access::Private => origin.filter(|_| server.pages().trusts_page(request)).cloned(),
     };
     let Some(allowed) = allowed else { return };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);

@@ -19,6 +19,13 @@ impl From<Error> for HttpError {
     }
 }
 
+impl HttpError {
+    /// The status of an error.
+    pub const fn status_of(error: &Error) -> StatusCode {
+        status(error)
+    }
+}
+
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let Self(error) = self;

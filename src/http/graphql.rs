@@ -12,8 +12,10 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 
+use super::error::HttpError;
 use super::stream::{self, Framing};
 use super::{MAX_GRAPHQL_BODY, RETRY_AFTER, Server, TOO_MANY, params, socket, ui};
+use crate::domain::error::Error;
 use crate::graphql::{OperationKind, Params, Payload, error_json};
 
 /// Media types of an answer. They differ in what a request that cannot be executed is answered with.
@@ -60,7 +62,7 @@ pub async fn endpoint(State(server): State<Server>, request: Request) -> Respons
 async fn get(server: &Server, parts: &Parts, media_type: MediaType) -> Response {
     // Another site's page can send a GET without asking first; it has no business here.
     let cross_site = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    let trusted = parts.headers.contains_key(header::ORIGIN) && server.auth().trusts_page(&parts.headers);
+    let trusted = parts.headers.contains_key(header::ORIGIN) && server.pages().trusts_page(&parts.headers);
     if cross_site && !trusted {
         return refuse(StatusCode::FORBIDDEN, media_type, "this page's origin is not among allowed_origins");
     }
@@ -106,14 +108,9 @@ async fn run(
     media_type: MediaType,
     method: Method,
 ) -> Response {
-    let actor = match server.auth().actor(headers) {
-        Ok(actor) => actor,
-        Err(error) => {
-            let errors = json!({ "errors": [error_json(&error.to_string(), error.code())] });
-            let mut response = answer(StatusCode::UNAUTHORIZED, media_type, &errors);
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return response;
-        }
+    let session = match server.auth().session(headers).await {
+        Ok(session) => session,
+        Err(error) => return unknown(&error, media_type),
     };
     let operation = match server.graphql().prepare(params) {
         Ok(operation) => operation,
@@ -145,15 +142,30 @@ async fn run(
             return response;
         };
         let stopping = server.app().stopping().clone();
+        let ends = stream::Ends { stopping, session: server.auth().watch(&session), _place: place };
         if operation.kind == OperationKind::Subscription {
-            return stream::respond(framing, server.graphql().subscribe(&actor, operation), stopping, place);
+            return stream::respond(framing, server.graphql().subscribe(&session.actor, operation), ends);
         }
         let graphql = server.graphql().clone();
-        let once = async move { Payload::new(&graphql.execute(&actor, operation).await) };
-        return stream::respond(framing, once.into_stream().boxed(), stopping, place);
+        let once = async move { Payload::new(&graphql.execute(&session.actor, operation).await) };
+        return stream::respond(framing, once.into_stream().boxed(), ends);
     }
-    let response = server.graphql().execute(&actor, operation).await;
+    let response = server.graphql().execute(&session.actor, operation).await;
     with_headers(GraphQLResponse::from(response).into_response(), media_type)
+}
+
+/// It is not known who asks.
+fn unknown(error: &Error, media_type: MediaType) -> Response {
+    let status = HttpError::status_of(error);
+    if let Some(cause) = error.cause() {
+        tracing::warn!(?cause, "it cannot be told who asks");
+    }
+    let errors = json!({ "errors": [error_json(&error.to_string(), error.code())] });
+    let mut response = answer(status, media_type, &errors);
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }
 
 async fn upgrade(server: Server, mut parts: Parts) -> Response {

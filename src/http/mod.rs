@@ -6,6 +6,7 @@ mod bytes;
 mod error;
 mod graphql;
 mod health;
+mod pages;
 mod params;
 mod socket;
 mod stream;
@@ -28,7 +29,8 @@ use tower_http::trace::TraceLayer;
 
 use crate::app::App;
 use crate::graphql::Graphql;
-pub use auth::Auth;
+pub use auth::{Auth, token_path};
+use pages::Pages;
 
 /// Longest body of a GraphQL request, in bytes.
 const MAX_GRAPHQL_BODY: usize = 1024 * 1024;
@@ -44,6 +46,7 @@ struct Inner {
     app: App,
     graphql: Graphql,
     auth: Auth,
+    pages: Pages,
     /// Connections that subscriptions may have.
     connections: Arc<Semaphore>,
     /// Operations that may run on all sockets.
@@ -55,9 +58,10 @@ impl Server {
     #[must_use]
     pub fn new(app: App, auth: Auth) -> Self {
         let graphql = Graphql::new(&app);
+        let pages = Pages::new(app.config(), app.public_url());
         let connections = Arc::new(Semaphore::new(app.config().max_connections));
         let operations = Arc::new(Semaphore::new(app.config().max_operations));
-        Self(Arc::new(Inner { app, graphql, auth, connections, operations }))
+        Self(Arc::new(Inner { app, graphql, auth, pages, connections, operations }))
     }
 
     /// The library.
@@ -72,6 +76,10 @@ impl Server {
 
     fn auth(&self) -> &Auth {
         &self.0.auth
+    }
+
+    fn pages(&self) -> &Pages {
+        &self.0.pages
     }
 
     /// One of the connections that subscriptions may have, while there is one left.
@@ -113,7 +121,7 @@ pub fn router(server: Server) -> Router {
         .merge(uploads)
         .merge(graphql)
         .fallback(error::no_route)
-        .layer(middleware::from_fn_with_state(server.clone(), auth::known_host))
+        .layer(middleware::from_fn_with_state(server.clone(), pages::known_host))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .with_state(server)
@@ -137,7 +145,7 @@ fn signed_writes() -> CorsLayer {
 fn trusted_pages(server: &Server) -> CorsLayer {
     let server = server.clone();
     let trusted = move |origin: &HeaderValue, _: &axum::http::request::Parts| {
-        origin.to_str().is_ok_and(|origin| server.auth().trusts_origin(origin))
+        origin.to_str().is_ok_and(|origin| server.pages().trusts_origin(origin))
     };
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(trusted))

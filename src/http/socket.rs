@@ -23,8 +23,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::auth::{Ending, SESSION_OVER, Session};
 use super::{RETRY_AFTER, Server, TOO_MANY, params};
-use crate::domain::actor::Actor;
+use crate::domain::error::Error;
 use crate::graphql::error_json;
 use allowance::{Allowance, MAX_MESSAGES, MESSAGES_IN};
 use operate::{Event, operate};
@@ -61,7 +62,7 @@ enum Protocol {
 
 /// Takes a handshake, if it offers a protocol that we speak and comes from a page that may.
 pub fn accept(server: Server, upgrade: WebSocketUpgrade, headers: &HeaderMap) -> Response {
-    if !server.auth().trusts_page(headers) {
+    if !server.pages().trusts_page(headers) {
         return (StatusCode::FORBIDDEN, "this page's origin is not among allowed_origins\n").into_response();
     }
     let upgrade = upgrade
@@ -129,7 +130,7 @@ struct Connection {
     socket: WebSocket,
     protocol: Protocol,
     authorization: Option<String>,
-    actor: Option<Actor>,
+    session: Option<(Session, Ending)>,
     operations: HashMap<Arc<str>, Running>,
     runs: u64,
     frames: SelectAll<Abortable<BoxStream<'static, Frame>>>,
@@ -152,7 +153,7 @@ impl Connection {
             socket,
             protocol,
             authorization,
-            actor: None,
+            session: None,
             operations: HashMap::new(),
             runs: 0,
             frames: SelectAll::new(),
@@ -186,7 +187,8 @@ impl Connection {
         loop {
             tokio::select! {
                 () = &mut stopped => return Err(going_away()),
-                () = &mut init_deadline, if self.actor.is_none() => {
+                () = over(self.session.as_ref()) => return Err(Close::new(4403, SESSION_OVER)),
+                () = &mut init_deadline, if self.session.is_none() => {
                     return Err(Close::new(4408, "Connection initialisation timeout"));
                 }
                 message = self.socket.recv() => match message {
@@ -208,7 +210,7 @@ impl Connection {
                         return Err(Close::new(1001, "nothing was heard for too long"));
                     }
                     self.feed(Message::Ping(bytes::Bytes::new())).await?;
-                    if self.protocol == Protocol::Legacy && self.actor.is_some() {
+                    if self.protocol == Protocol::Legacy && self.session.is_some() {
                         self.feed_json(&json!({ "type": "ka" })).await?;
                     }
                 }
@@ -251,7 +253,7 @@ impl Connection {
     }
 
     async fn init(&mut self, message: &Map<String, Value>) -> Step {
-        if self.actor.is_some() {
+        if self.session.is_some() {
             return Err(Close::new(4429, "Too many initialisation requests"));
         }
         let payload = match message.get("payload") {
@@ -261,8 +263,12 @@ impl Connection {
         };
         let said = payload.and_then(|payload| authorization_in(payload)).map(ToOwned::to_owned);
         let authorization = said.or_else(|| self.authorization.take());
-        match self.server.auth().actor_of(authorization.as_deref()) {
-            Ok(actor) => self.actor = Some(actor),
+        match self.server.auth().session_of(authorization.as_deref()).await {
+            Ok(session) => {
+                let ending = self.server.auth().watch(&session);
+                self.session = Some((session, ending));
+            }
+            Err(error @ Error::Unavailable { .. }) => return Err(Close::new(1013, error.to_string())),
             Err(error) => {
                 if self.protocol == Protocol::Legacy {
                     let payload = error_json(&error.to_string(), error.code());
@@ -279,9 +285,10 @@ impl Connection {
     }
 
     async fn subscribe(&mut self, message: &Map<String, Value>, bytes: usize) -> Step {
-        let Some(actor) = self.actor.clone() else {
+        let Some((Session { actor, .. }, _)) = self.session.as_ref() else {
             return Err(Close::new(4401, "Unauthorized"));
         };
+        let actor = actor.clone();
         let id: Arc<str> = operation_id(message)?.into();
         let Some(Value::Object(payload)) = message.get("payload") else {
             return Err(Close::new(4400, "Invalid message: payload has to be an object"));
@@ -337,6 +344,9 @@ impl Connection {
 
     /// Hands over a frame, and those that are there already, as far as they are few.
     async fn deliver(&mut self, frame: Frame) -> Step {
+        if self.session.as_ref().is_some_and(|(_, ending)| ending.is_over()) {
+            return Err(Close::new(4403, SESSION_OVER));
+        }
         let mut fed = self.feed_frame(frame).await?;
         while fed < AT_ONCE {
             let Some(Some(frame)) = self.frames.next().now_or_never() else { break };
@@ -377,14 +387,15 @@ impl Connection {
     }
 
     async fn feed(&mut self, message: Message) -> Step {
-        let waited = patiently(self.server.app().stopping(), self.socket.feed(message)).await?;
+        let sending = self.socket.feed(message);
+        let waited = patiently(self.server.app().stopping(), self.session.as_ref(), sending).await?;
         self.note_reading(waited);
         Ok(())
     }
 
     async fn flush(&mut self) -> Step {
         let sending = SinkExt::<Message>::flush(&mut self.socket);
-        let waited = patiently(self.server.app().stopping(), sending).await?;
+        let waited = patiently(self.server.app().stopping(), self.session.as_ref(), sending).await?;
         self.note_reading(waited);
         Ok(())
     }
@@ -401,6 +412,7 @@ impl Connection {
 /// for.
 async fn patiently(
     stopping: &CancellationToken,
+    session: Option<&(Session, Ending)>,
     sending: impl Future<Output = Result<(), axum::Error>>,
 ) -> Result<bool, Close> {
     let mut sending = pin!(sending);
@@ -410,10 +422,19 @@ async fn patiently(
     }
     tokio::select! {
         () = stopping.cancelled() => Err(going_away()),
+        () = over(session) => Err(Close::new(4403, SESSION_OVER)),
         sent = timeout(PATIENCE, sending) => match sent {
             Ok(sent) => sent.map(|()| true).map_err(broken),
             Err(_) => Err(Close::new(1013, "nothing was read for too long; resume by cursor")),
         },
+    }
+}
+
+/// Returns when the session of who connected is over.
+async fn over(session: Option<&(Session, Ending)>) {
+    match session {
+        Some((_, ending)) => ending.over().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,11 +11,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
+use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::graphql::{OperationKind, Payload};
+use super::auth::{Ending, SESSION_OVER};
+use crate::graphql::{OperationKind, Payload, error_json};
 
 /// Longest silence; proxies close what is silent for long.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -105,15 +107,25 @@ fn part(body: &str) -> String {
 struct Answer<P> {
     state: State,
     payloads: P,
-    stopping: CancellationToken,
+    ends: Ends,
+}
+
+/// What an answer ends with, besides its payloads.
+pub struct Ends {
+    /// The server.
+    pub stopping: CancellationToken,
+    /// The session of who asked.
+    pub session: Ending,
     /// One of the connections that the process may have.
-    _place: OwnedSemaphorePermit,
+    pub _place: OwnedSemaphorePermit,
 }
 
 /// Where it stands.
 enum State {
     Begin,
     Open,
+    /// It is to be completed.
+    Ended,
     Over,
 }
 
@@ -122,10 +134,9 @@ enum State {
 pub fn respond(
     framing: Framing,
     payloads: impl Stream<Item = Payload> + Send + Unpin + 'static,
-    stopping: CancellationToken,
-    place: OwnedSemaphorePermit,
+    ends: Ends,
 ) -> Response {
-    let answer = Answer { state: State::Begin, payloads, stopping, _place: place };
+    let answer = Answer { state: State::Begin, payloads, ends };
     let pieces = stream::unfold(answer, move |mut answer| async move {
         let piece = answer.next(framing).await?;
         Some((piece, answer))
@@ -155,11 +166,20 @@ impl<P: Stream<Item = Payload> + Unpin> Answer<P> {
                 self.state = State::Open;
                 return Some(framing.begin());
             }
+            State::Ended => {
+                self.state = State::Over;
+                return Some(framing.complete());
+            }
             State::Over => return None,
             State::Open => {}
         }
         let next = tokio::select! {
-            () = self.stopping.cancelled() => return None,
+            () = self.ends.stopping.cancelled() => return None,
+            () = self.ends.session.over() => {
+                self.state = State::Ended;
+                let errors = json!({ "errors": [error_json(SESSION_OVER, "UNAUTHENTICATED")] });
+                return Some(framing.next(&errors.to_string()));
+            }
             next = timeout(HEARTBEAT, self.payloads.next()) => next,
         };
         Some(match next {

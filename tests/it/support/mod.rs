@@ -104,7 +104,7 @@ impl TestServer {
         let clock = Clock::system();
         let public_url = format!("http://{address}");
         let app = App::open(config, public_url.clone(), clock.clone()).await.expect("a library");
-        let auth = Auth::open(app.config(), &public_url).expect("a token");
+        let auth = Auth::open(&app).expect("a token");
         let routes = router(Server::new(app.clone(), auth));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         // Redirects are told, not followed.
