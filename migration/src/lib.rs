@@ -11,6 +11,7 @@ mod m20261122_000006_search;
 mod m20261122_000007_backends;
 mod m20261122_000008_sweep;
 mod m20261122_000009_tokens;
+mod m20261122_000010_open;
 mod text;
 
 /// Every migration, oldest first.
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000007_backends::Migration),
             Box::new(m20261122_000008_sweep::Migration),
             Box::new(m20261122_000009_tokens::Migration),
+            Box::new(m20261122_000010_open::Migration),
         ]
     }
 }

@@ -23,6 +23,7 @@ use super::error::{Error, Result};
 use super::folder as folders;
 use super::page::{Page, Slice};
 use super::path::{TreePath, is_within, join, lineage_paths, name_of, parent_of};
+use super::scope::Scope;
 use crate::app::App;
 
 /// Moves and restores that a path is followed through.
@@ -85,7 +86,7 @@ pub async fn folder(
     let Some(Thing::Folder(id)) = occupant(app.read(), path.as_str(), then).await? else {
         return Ok(None);
     };
-    let row = folders::by_ids(app, &[id]).await?.remove(&id);
+    let row = folders::by_ids(app, Scope::All, &[id]).await?.remove(&id);
     Ok(row.map(|row| FolderThen { row: Arc::new(at_path(row, path.as_str())), then }))
 }
 
@@ -390,9 +391,9 @@ async fn silent(conn: &impl ConnectionTrait, folder: &FolderThen, told: &[Member
 /// The rows of assets, with the paths and published versions that they had then.
 async fn as_they_were(app: &App, members: Vec<Member>, then: Then) -> Result<Vec<Asset>> {
     let ids: Vec<AssetId> = members.iter().map(|member| member.id).collect();
-    let mut rows = assets::by_ids(app, &ids).await?;
+    let mut rows = assets::by_ids(app, Scope::All, &ids).await?;
     let folder_ids: Vec<FolderId> = members.iter().map(|member| member.folder).collect();
-    let folders = folders::by_ids(app, &folder_ids).await?;
+    let folders = folders::by_ids(app, Scope::All, &folder_ids).await?;
     let published = published(app.read(), &ids, then).await?;
     let was = members.into_iter().filter_map(|member| {
         let mut asset = rows.remove(&member.id)?;

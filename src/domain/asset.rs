@@ -16,12 +16,13 @@ use sea_orm::{
 };
 use serde_json::Value as Json;
 
-use super::actor::{Actor, Role};
+use super::actor::Actor;
 use super::as_of::Then;
 use super::error::{Error, Result};
 use super::folder::FolderRef;
 use super::path::{MAX_DEPTH, MAX_PATH_BYTES, TreePath, join};
 use super::rows::Rows;
+use super::scope::Turn;
 use super::{Committed, Edit, check_revision, commit, name, quick, search, text, writes_alone};
 use crate::app::App;
 use crate::feed::{Draft, VersionFacts};
@@ -136,16 +137,16 @@ pub fn url_of_path(app: &App, path: &str) -> String {
     format!("{}/assets/{}", app.public_url(), super::path::percent_encode(path))
 }
 
-/// The asset at `path`, if there is one.
+/// The asset at `path`, if there is one that the actor sees.
 ///
 /// # Errors
-/// When the actor may not read.
+/// What the database says.
 pub async fn at_path(app: &App, actor: &Actor, path: &TreePath) -> Result<Option<Asset>> {
-    actor.require(Role::Viewer)?;
-    match quick::asset_at(app, path) {
-        Some(found) => Ok(found),
-        None => find(app.read(), path).await,
-    }
+    let found = match quick::asset_at(app, path) {
+        Some(found) => found,
+        None => find(app.read(), path).await?,
+    };
+    Ok(found.and_then(|asset| actor.scope().asset(asset)))
 }
 
 /// Creates an asset without a version. Missing folders above it are made.
@@ -290,6 +291,9 @@ pub(super) async fn touch(
     row.updated_by = edit.by();
     change(&mut row);
     edit.update_asset(&asset.row, &row).await?;
+    if let Some(turn) = Turn::of(&asset.row, &row) {
+        edit.turn(&turn).await?;
+    }
     Ok(Asset { row, published: None, ..asset })
 }
 

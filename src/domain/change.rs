@@ -7,6 +7,7 @@ use super::actor::{Actor, Role};
 use super::asset::{self, Asset};
 use super::error::{Error, Result};
 use super::path::{TreePath, is_within, parent_of};
+use super::scope::Scope;
 use super::{commit, commit_alone, folder};
 use crate::app::App;
 use crate::feed::{self, Batch, Cursor, CursorError, Filter, Follow, FollowError, IndexPage, Span, Wanted};
@@ -161,6 +162,8 @@ pub struct Leg {
 pub struct Following {
     app: App,
     actor: Actor,
+    /// The role that the actor has to have for as long as it follows.
+    needs: Role,
     follow: Follow,
     start: i64,
 }
@@ -177,7 +180,19 @@ pub async fn follow(
     wants: Wanted,
     leg: Leg,
 ) -> Result<Following> {
-    actor.require(Role::Viewer)?;
+    follow_as(app, actor, Role::Viewer, after, wants, leg).await
+}
+
+/// The same, for who has to have a role, or none: of what is followed, only that it happened is told.
+async fn follow_as(
+    app: &App,
+    actor: &Actor,
+    needs: Role,
+    after: Option<&str>,
+    wants: Wanted,
+    leg: Leg,
+) -> Result<Following> {
+    actor.require(needs)?;
     let (floor, head) = bounds(app).await?;
     let start = match (leg.from, after) {
         (Some(from), _) if from < floor => return Err(too_old()),
@@ -186,7 +201,7 @@ pub async fn follow(
         (None, None) => head,
     };
     let follow = Follow::new(app.feed(), Span { after: start, until: leg.until }, wants);
-    Ok(Following { app: app.clone(), actor: actor.clone(), follow, start })
+    Ok(Following { app: app.clone(), actor: actor.clone(), needs, follow, start })
 }
 
 fn too_old() -> Error {
@@ -213,7 +228,7 @@ impl Following {
             FollowError::Expired => too_old(),
             FollowError::Database(error) => error.into(),
         })?;
-        self.actor.require(Role::Viewer)?;
+        self.actor.require(self.needs)?;
         Ok(batch)
     }
 
@@ -228,16 +243,22 @@ impl Following {
 pub struct Watch {
     following: Following,
     path: TreePath,
-    concerns: Concerns,
+    thing: Thing,
     leg: Leg,
     /// Whether its state was told.
     told: bool,
+    /// Whether it was told that there is nothing.
+    absent: bool,
     /// All up to this entry was looked at.
     seen: i64,
 }
 
-/// Says whether an entry concerns what is at a path.
-type Concerns = fn(&change::Model, &str) -> bool;
+/// What is watched at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thing {
+    Asset,
+    Folder,
+}
 
 /// What of the changelog led to a state of a thing.
 #[derive(Debug, Clone, Copy)]
@@ -254,27 +275,32 @@ impl Watch {
     /// Watches the asset at `path`. A leg that goes on from an entry does not tell the state at its beginning.
     ///
     /// # Errors
-    /// When the actor may not read.
+    /// What the database says.
     pub async fn asset(app: &App, actor: &Actor, path: TreePath, leg: Leg) -> Result<Self> {
-        Self::new(app, actor, path, concerns_asset, leg).await
+        Self::new(app, actor, path, Thing::Asset, leg).await
     }
 
     /// Watches the folder at `path`, and what lies right in it.
     ///
     /// # Errors
-    /// When the actor may not read.
+    /// What the database says.
     pub async fn folder(app: &App, actor: &Actor, path: TreePath, leg: Leg) -> Result<Self> {
-        Self::new(app, actor, path, concerns_folder, leg).await
+        Self::new(app, actor, path, Thing::Folder, leg).await
     }
 
-    async fn new(app: &App, actor: &Actor, path: TreePath, concerns: Concerns, leg: Leg) -> Result<Self> {
+    async fn new(app: &App, actor: &Actor, path: TreePath, thing: Thing, leg: Leg) -> Result<Self> {
         // The follower first, then the state: what happens between is told again, not lost.
-        let (following, told) = match follow(app, actor, None, wants(&path, concerns), leg).await {
-            Err(Error::CursorExpired(_)) => (Self::from_now(app, actor, &path, concerns, leg).await?, false),
+        let (following, told) = match Self::following(app, actor, &path, thing, leg).await {
+            Err(Error::CursorExpired(_)) => (Self::from_now(app, actor, &path, thing, leg).await?, false),
             following => (following?, leg.from.is_some()),
         };
         let seen = leg.from.unwrap_or(following.start());
-        Ok(Self { following, path, concerns, leg, told, seen })
+        let mut watch = Self { following, path, thing, leg, told, absent: false, seen };
+        if told && actor.scope() == Scope::Shown {
+            // Whoever goes on from an entry was told of the state before it.
+            watch.absent = watch.is_absent().await?;
+        }
+        Ok(watch)
     }
 
     /// Entries that are forgotten do no harm to who reads the state.
@@ -282,10 +308,23 @@ impl Watch {
         app: &App,
         actor: &Actor,
         path: &TreePath,
-        concerns: Concerns,
+        thing: Thing,
         leg: Leg,
     ) -> Result<Following> {
-        follow(app, actor, None, wants(path, concerns), Leg { from: None, ..leg }).await
+        Self::following(app, actor, path, thing, Leg { from: None, ..leg }).await
+    }
+
+    /// Strangers may watch as well: they are told what they see of the thing, and never an entry.
+    async fn following(
+        app: &App,
+        actor: &Actor,
+        path: &TreePath,
+        thing: Thing,
+        leg: Leg,
+    ) -> Result<Following> {
+        let path = path.to_string();
+        let wants: Wanted = Box::new(move |entry| thing.is_concerned(entry, &path));
+        follow_as(app, actor, Role::Anonymous, None, wants, leg).await
     }
 
     /// The number that it begins behind.
@@ -306,13 +345,17 @@ impl Watch {
             let batch = match self.following.next().await {
                 Err(Error::CursorExpired(_)) => {
                     let Following { app, actor, .. } = &self.following;
-                    self.following = Self::from_now(app, actor, &self.path, self.concerns, self.leg).await?;
+                    self.following = Self::from_now(app, actor, &self.path, self.thing, self.leg).await?;
                     return Ok(Some(self.state_of(self.following.start())));
                 }
                 batch => batch?,
             };
             let Some(batch) = batch else { return Ok(None) };
             if let Some(first) = batch.entries.first() {
+                // That something happens to what they do not see is not for strangers either.
+                if self.absent && self.following.actor.scope() == Scope::Shown && self.is_absent().await? {
+                    continue;
+                }
                 let after = std::mem::replace(&mut self.seen, batch.seq);
                 return Ok(Some(Cause { after, first: Some(first.seq), seq: batch.seq }));
             }
@@ -328,23 +371,42 @@ impl Watch {
     /// The asset that is at the path now.
     ///
     /// # Errors
-    /// When the actor may not read.
-    pub async fn asset_now(&self) -> Result<Option<Asset>> {
-        asset::at_path(&self.following.app, &self.following.actor, &self.path).await
+    /// What the database says.
+    pub async fn asset_now(&mut self) -> Result<Option<Asset>> {
+        let Following { app, actor, .. } = &self.following;
+        let asset = asset::at_path(app, actor, &self.path).await?;
+        self.absent = asset.is_none();
+        Ok(asset)
     }
 
     /// The folder that is at the path now.
     ///
     /// # Errors
-    /// When the actor may not read.
-    pub async fn folder_now(&self) -> Result<Option<entity::folder::Model>> {
-        folder::at_path(&self.following.app, &self.following.actor, &self.path).await
+    /// What the database says.
+    pub async fn folder_now(&mut self) -> Result<Option<entity::folder::Model>> {
+        let Following { app, actor, .. } = &self.following;
+        let folder = folder::at_path(app, actor, &self.path).await?;
+        self.absent = folder.is_none();
+        Ok(folder)
+    }
+
+    async fn is_absent(&self) -> Result<bool> {
+        let Following { app, actor, .. } = &self.following;
+        Ok(match self.thing {
+            Thing::Asset => asset::at_path(app, actor, &self.path).await?.is_none(),
+            Thing::Folder => folder::at_path(app, actor, &self.path).await?.is_none(),
+        })
     }
 }
 
-fn wants(path: &TreePath, concerns: Concerns) -> Wanted {
-    let path = path.to_string();
-    Box::new(move |entry| concerns(entry, &path))
+impl Thing {
+    /// Whether an entry concerns what is at a path.
+    fn is_concerned(self, entry: &change::Model, path: &str) -> bool {
+        match self {
+            Self::Asset => concerns_asset(entry, path),
+            Self::Folder => concerns_folder(entry, path),
+        }
+    }
 }
 
 fn concerns_asset(entry: &change::Model, path: &str) -> bool {

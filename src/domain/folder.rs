@@ -15,12 +15,13 @@ use entity::{FolderId, folder};
 use sea_orm::sea_query::SimpleExpr;
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _, Select,
 };
 
-use super::actor::{Actor, Role};
+use super::actor::Actor;
 use super::error::{Error, Result};
 use super::path::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, TreePath, below, lineage_paths};
+use super::scope::Scope;
 use super::{Committed, Edit, check_revision, commit, name, quick, search, text, writes_alone};
 use crate::app::App;
 use crate::feed::Draft;
@@ -61,16 +62,20 @@ pub struct Created {
     pub created: bool,
 }
 
-/// The folder at `path`, if there is one.
+/// The folder at `path`, if there is one that the actor sees.
 ///
 /// # Errors
-/// When the actor may not read.
+/// What the database says.
 pub async fn at_path(app: &App, actor: &Actor, path: &TreePath) -> Result<Option<folder::Model>> {
-    actor.require(Role::Viewer)?;
-    match quick::folder_at(app, path) {
-        Some(found) => Ok(found),
-        None => find(app.read(), path).await,
+    if actor.scope() == Scope::All
+        && let Some(found) = quick::folder_at(app, path)
+    {
+        return Ok(found);
     }
+    let scope = actor.scope();
+    let seen =
+        live().filter(folder::Column::Path.eq(path.as_str())).apply_if(scope.folders(), Select::filter);
+    Ok(seen.one(app.read()).await?.map(|folder| scope.folder(folder)))
 }
 
 /// Creates a folder. One that is at the path already is answered as it is.

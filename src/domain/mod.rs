@@ -20,6 +20,7 @@ pub mod page;
 pub mod path;
 mod quick;
 mod rows;
+pub mod scope;
 pub mod search;
 pub mod storage;
 pub mod stored_file;

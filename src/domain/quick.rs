@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::asset::{Along, Asset, AssetRef};
 use super::page::{Direction, Page, SortKey};
 use super::path::{TreePath, lineage_paths};
+use super::scope::Scope;
 use super::version::Kept;
 use crate::app::App;
 
@@ -118,6 +119,7 @@ fn read_kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
 /// to ask. Rows come in the page's direction of fetching.
 pub fn assets_in(
     app: &App,
+    scope: Scope,
     folder: &Arc<folder::Model>,
     page: &Page,
     direction: Direction,
@@ -129,7 +131,7 @@ pub fn assets_in(
     }
     let descending = page.fetch_direction(direction) == Direction::Descending;
     let ascending_after = direction == Direction::Ascending;
-    run(app, |connection| {
+    let rows = run(app, |connection| {
         let source = match along {
             Along::Nothing => format!("{ASSET} FROM assets AS a"),
             Along::Published => {
@@ -138,7 +140,8 @@ pub fn assets_in(
                 )
             }
         };
-        let select = format!("SELECT {source} WHERE a.folder_id = ?1 AND a.deletion_id IS NULL");
+        let open = if scope == Scope::Shown { " AND a.open" } else { "" };
+        let select = format!("SELECT {source} WHERE a.folder_id = ?1 AND a.deletion_id IS NULL{open}");
         let version = (along == Along::Published).then_some(ASSET_COLUMNS);
         let order = if descending { "DESC" } else { "ASC" };
         let sign = if ascending_after { ">" } else { "<" };
@@ -159,7 +162,8 @@ pub fn assets_in(
                 many(connection, &sql, &[&Id(id), name, &Id(after.id), &limit], read)
             }
         }
-    })
+    })?;
+    Some(rows.into_iter().filter_map(|asset| scope.asset(asset)).collect())
 }
 
 /// A page of the versions of an asset, without a cursor; none when this is not the way to ask.

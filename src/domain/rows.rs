@@ -15,6 +15,7 @@ use super::actor::Actor;
 use super::asset::{self, Asset, AssetRef, NewAsset};
 use super::error::{Error, Result};
 use super::path::TreePath;
+use super::scope::{self, Turn};
 use super::{Committed, Edit, Ending, Work, folder, quick, submit, version as versions};
 use crate::app::{Ahead, App, Inline, Tx, Wants};
 use crate::feed::Draft;
@@ -71,6 +72,9 @@ pub(super) trait Rows: Copy + Send + Sync {
     /// Writes the state of a version, and the stamps of its publishing and archiving.
     fn update_version(&self, version: &version::Model) -> impl Future<Output = Result<()>> + Send;
 
+    /// Lets what strangers see follow a change of an asset's row.
+    fn turn(&self, turn: &Turn) -> impl Future<Output = Result<()>> + Send;
+
     /// Writes what `now` has other than `before`: its number, its revision and stamp, what is published.
     fn update_asset(
         &self,
@@ -118,6 +122,10 @@ impl Rows for Edit<'_> {
 
     async fn update_version(&self, version: &version::Model) -> Result<()> {
         self.write(&statement::update_version(version)?).await
+    }
+
+    async fn turn(&self, turn: &Turn) -> Result<()> {
+        scope::turn(*self, turn).await
     }
 
     async fn update_asset(&self, before: &asset_row::Model, now: &asset_row::Model) -> Result<()> {
@@ -186,6 +194,10 @@ impl Rows for InlineEdit<'_> {
 
     async fn update_version(&self, version: &version::Model) -> Result<()> {
         self.write(&statement::update_version(version)?)
+    }
+
+    async fn turn(&self, turn: &Turn) -> Result<()> {
+        scope::turn_inline(self.inline, turn)
     }
 
     async fn update_asset(&self, before: &asset_row::Model, now: &asset_row::Model) -> Result<()> {
@@ -258,6 +270,12 @@ impl Rows for AheadEdit<'_> {
     async fn update_version(&self, version: &version::Model) -> Result<()> {
         self.ahead.update_version(version.clone());
         Ok(())
+    }
+
+    async fn turn(&self, _: &Turn) -> Result<()> {
+        // That takes the folder, which was not read for writing.
+        self.declined.store(true, Ordering::Relaxed);
+        Err(Error::internal("to be shown in a transaction of the pool"))
     }
 
     async fn update_asset(&self, _: &asset_row::Model, now: &asset_row::Model) -> Result<()> {

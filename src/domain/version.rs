@@ -9,14 +9,15 @@ use entity::version::State;
 use entity::{AssetId, VersionId, stored_file, version};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
-    IntoActiveModel as _, IntoSimpleExpr as _, QueryFilter as _, QuerySelect as _, QueryTrait as _,
+    IntoActiveModel as _, IntoSimpleExpr as _, QueryFilter as _, QuerySelect as _, QueryTrait as _, Select,
 };
 
-use super::actor::{Actor, Role};
+use super::actor::Actor;
 use super::asset::{self, Asset, AssetRef};
 use super::error::{Error, Result};
 use super::page::{Direction, Page, Position, Slice, SortKey, Source, fetch};
 use super::rows::{self, OnRows, Rows};
+use super::scope::Scope;
 use super::{Committed, Edit, check_revision, commit, content_type, quick, text, writes_alone};
 use crate::app::{App, Wants};
 
@@ -77,25 +78,29 @@ pub(super) enum Fate {
     Draft,
 }
 
-/// A version by its id.
+/// A version by its id, if the actor sees it.
 ///
 /// # Errors
-/// When the actor may not read.
+/// What the database says.
 pub async fn by_id(app: &App, actor: &Actor, id: VersionId) -> Result<Option<version::Model>> {
-    actor.require(Role::Viewer)?;
-    Ok(version::Entity::find_by_id(id).one(app.read()).await?)
+    Ok(by_ids(app, actor.scope(), &[id]).await?.remove(&id))
 }
 
 /// Versions by id.
 ///
 /// # Errors
 /// What the database says.
-pub async fn by_ids(app: &App, ids: &[VersionId]) -> Result<HashMap<VersionId, version::Model>> {
+pub async fn by_ids(
+    app: &App,
+    scope: Scope,
+    ids: &[VersionId],
+) -> Result<HashMap<VersionId, version::Model>> {
     let rows = version::Entity::find()
         .filter(version::Column::Id.is_in(ids.iter().copied()))
+        .apply_if(scope.versions_of_any(), Select::filter)
         .all(app.read())
         .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    Ok(rows.into_iter().filter_map(|row| scope.version(row)).map(|row| (row.id, row)).collect())
 }
 
 /// Versions by asset and number.
@@ -104,6 +109,7 @@ pub async fn by_ids(app: &App, ids: &[VersionId]) -> Result<HashMap<VersionId, v
 /// What the database says.
 pub async fn by_numbers(
     app: &App,
+    scope: Scope,
     wanted: &[(AssetId, i32)],
 ) -> Result<HashMap<(AssetId, i32), version::Model>> {
     // Each part by itself: a condition for each pair would be too long for SQLite. What is too much is not kept.
@@ -113,20 +119,26 @@ pub async fn by_numbers(
         .filter(version::Column::Number.is_in(numbers))
         .all(app.read())
         .await?;
-    Ok(rows.into_iter().map(|row| ((row.asset_id, row.number), row)).collect())
+    let seen = rows.into_iter().filter_map(|row| scope.version(row));
+    Ok(seen.map(|row| ((row.asset_id, row.number), row)).collect())
 }
 
 /// Several pages of versions by one statement.
 ///
 /// # Errors
 /// What the database says.
-pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Slice<version::Model>>> {
-    if let [listing @ Listing { states: None, .. }] = listings
+pub async fn list(
+    app: &App,
+    scope: Scope,
+    listings: &[Listing],
+) -> Result<HashMap<Listing, Slice<version::Model>>> {
+    if scope == Scope::All
+        && let [listing @ Listing { states: None, .. }] = listings
         && let Some(rows) = quick::versions_of(app, listing.asset, &listing.page, listing.direction)
     {
         return Ok(HashMap::from([(listing.clone(), listing.page.slice(rows))]));
     }
-    list_ordinarily(app, listings).await
+    list_ordinarily(app, scope, listings).await
 }
 
 /// As [`list`], whatever the database.
@@ -135,18 +147,21 @@ pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Sl
 /// What the database says.
 pub(super) async fn list_ordinarily(
     app: &App,
+    scope: Scope,
     listings: &[Listing],
 ) -> Result<HashMap<Listing, Slice<version::Model>>> {
     let source = |listing: &Listing| Source {
-        rows: listing.select().into_query(),
+        rows: listing.select().apply_if(scope.versions(), Select::filter).into_query(),
         page: listing.page.clone(),
         key: version::Column::Number.into_simple_expr(),
         direction: listing.direction,
     };
     let sources = listings.iter().map(source).collect();
     let found = fetch::<version::Entity>(app.read(), sources, |_, row| position(row)).await?;
-    let slices =
-        listings.iter().zip(found).map(|(listing, rows)| (listing.clone(), listing.page.slice(rows)));
+    let slices = listings.iter().zip(found).map(|(listing, rows)| {
+        let rows = rows.into_iter().filter_map(|row| scope.version(row)).collect();
+        (listing.clone(), listing.page.slice(rows))
+    });
     Ok(slices.collect())
 }
 
@@ -156,6 +171,7 @@ pub(super) async fn list_ordinarily(
 /// What the database says.
 pub async fn counts(
     app: &App,
+    scope: Scope,
     assets: &[AssetId],
     states: Option<&[State]>,
 ) -> Result<HashMap<AssetId, i64>> {
@@ -164,6 +180,7 @@ pub async fn counts(
         .column(version::Column::AssetId)
         .expr(version::Column::Id.count())
         .filter(version::Column::AssetId.is_in(assets.iter().copied()))
+        .apply_if(scope.versions(), Select::filter)
         .group_by(version::Column::AssetId);
     if let Some(states) = states {
         select = select.filter(version::Column::State.is_in(states.iter().copied()));
@@ -440,7 +457,7 @@ fn check(asset: &Asset, if_revision: Option<i64>) -> Result<()> {
 }
 
 impl Listing {
-    fn select(&self) -> sea_orm::Select<version::Entity> {
+    fn select(&self) -> Select<version::Entity> {
         let select = version::Entity::find().filter(version::Column::AssetId.eq(self.asset));
         match &self.states {
             Some(states) => select.filter(version::Column::State.is_in(states.iter().copied())),

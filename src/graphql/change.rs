@@ -16,6 +16,7 @@ use super::plain::Nodes;
 use super::scalar::{ByteCount, DateTime};
 use super::version::Version;
 use super::viewer::Actor;
+use crate::domain::actor::Role;
 use crate::domain::asset as assets;
 use crate::domain::change as log;
 use crate::domain::folder as folders;
@@ -278,6 +279,7 @@ pub async fn changes(
     after: Option<String>,
     types: Option<Vec<ChangeType>>,
 ) -> Result<ChangeConnection> {
+    ctx.actor().require(Role::Viewer)?;
     let limit = first.map_or(Ok(page::DEFAULT_PAGE), |first| page::limit(first, "first"))?;
     let app = ctx.app();
     let (floor, head) = ctx.loaders().bounds().await?;

@@ -147,7 +147,7 @@ impl BatchLoader<FolderId> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[FolderId]) -> Result<HashMap<FolderId, Self::Value>> {
-        Ok(shared(folders::by_ids(&self.app, keys).await?))
+        Ok(shared(folders::by_ids(&self.app, self.actor.scope(), keys).await?))
     }
 }
 
@@ -157,7 +157,7 @@ impl BatchLoader<FolderAt> for Loader {
 
     async fn load(&self, keys: &[FolderAt]) -> Result<HashMap<FolderAt, Self::Value>> {
         let paths: Vec<String> = keys.iter().map(|key| key.0.clone()).collect();
-        let found = folders::by_paths(&self.app, &paths).await?;
+        let found = folders::by_paths(&self.app, self.actor.scope(), &paths).await?;
         Ok(found.into_iter().map(|(path, row)| (FolderAt(path), Arc::new(row))).collect())
     }
 }
@@ -167,7 +167,7 @@ impl BatchLoader<folders::Listing> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[folders::Listing]) -> Result<HashMap<folders::Listing, Self::Value>> {
-        folders::list(&self.app, keys).await
+        folders::list(&self.app, self.actor.scope(), keys).await
     }
 }
 
@@ -176,7 +176,7 @@ impl BatchLoader<Inside> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[Inside]) -> Result<HashMap<Inside, i64>> {
-        folders::counts(&self.app, keys).await
+        folders::counts(&self.app, self.actor.scope(), keys).await
     }
 }
 
@@ -204,7 +204,7 @@ impl BatchLoader<FormerOf> for Loader {
 
     async fn load(&self, keys: &[FormerOf]) -> Result<HashMap<FormerOf, Self::Value>> {
         let assets: Vec<&Asset> = keys.iter().map(|key| &*key.0).collect();
-        let mut found = asset::former_paths(&self.app, &assets).await?;
+        let mut found = asset::former_paths(&self.app, self.actor.scope(), &assets).await?;
         Ok(keys.iter().map(|key| (key.clone(), found.remove(&key.0.row.id).unwrap_or_default())).collect())
     }
 }
@@ -225,7 +225,7 @@ impl BatchLoader<AssetId> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[AssetId]) -> Result<HashMap<AssetId, Self::Value>> {
-        Ok(shared(asset::by_ids(&self.app, keys).await?))
+        Ok(shared(asset::by_ids(&self.app, self.actor.scope(), keys).await?))
     }
 }
 
@@ -234,7 +234,7 @@ impl BatchLoader<asset::Listing> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[asset::Listing]) -> Result<HashMap<asset::Listing, Self::Value>> {
-        asset::list(&self.app, keys).await
+        asset::list(&self.app, self.actor.scope(), keys).await
     }
 }
 
@@ -243,7 +243,7 @@ impl BatchLoader<Selection> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[Selection]) -> Result<HashMap<Selection, i64>> {
-        asset::counts(&self.app, keys).await
+        asset::counts(&self.app, self.actor.scope(), keys).await
     }
 }
 
@@ -252,7 +252,7 @@ impl BatchLoader<VersionId> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[VersionId]) -> Result<HashMap<VersionId, Self::Value>> {
-        Ok(shared(versions::by_ids(&self.app, keys).await?))
+        Ok(shared(versions::by_ids(&self.app, self.actor.scope(), keys).await?))
     }
 }
 
@@ -262,7 +262,7 @@ impl BatchLoader<Numbered> for Loader {
 
     async fn load(&self, keys: &[Numbered]) -> Result<HashMap<Numbered, Self::Value>> {
         let wanted: Vec<(AssetId, i32)> = keys.iter().map(|key| (key.0, key.1)).collect();
-        let found = versions::by_numbers(&self.app, &wanted).await?;
+        let found = versions::by_numbers(&self.app, self.actor.scope(), &wanted).await?;
         Ok(found.into_iter().map(|((asset, number), row)| (Numbered(asset, number), Arc::new(row))).collect())
     }
 }
@@ -272,7 +272,7 @@ impl BatchLoader<versions::Listing> for Loader {
     type Error = Error;
 
     async fn load(&self, keys: &[versions::Listing]) -> Result<HashMap<versions::Listing, Self::Value>> {
-        versions::list(&self.app, keys).await
+        versions::list(&self.app, self.actor.scope(), keys).await
     }
 }
 
@@ -288,7 +288,7 @@ impl BatchLoader<VersionsOf> for Loader {
         }
         let mut counts = HashMap::new();
         for (states, assets) in by_states {
-            let found = versions::counts(&self.app, &assets, states.as_deref()).await?;
+            let found = versions::counts(&self.app, self.actor.scope(), &assets, states.as_deref()).await?;
             counts.extend(found.into_iter().map(|(asset, count)| (VersionsOf(asset, states.clone()), count)));
         }
         Ok(counts)

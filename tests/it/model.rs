@@ -20,6 +20,8 @@ use proptest_state_machine::ReferenceStateMachine;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
+use vellum::config::Flags;
+
 use crate::support::{TestServer, digests, text};
 use client::{Checked, Client, Failure};
 use library::Library;
@@ -59,7 +61,8 @@ struct World {
 impl World {
     fn start() -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let server = runtime.block_on(TestServer::start());
+        let mut server = runtime.block_on(TestServer::with(Flags::default(), ""));
+        server.token = Some(server.admin_token());
         Self { runtime, server, cases: std::cell::Cell::new(0) }
     }
 
@@ -68,7 +71,8 @@ impl World {
         let case = self.cases.get();
         self.cases.set(case + 1);
         let top = format!("case-{case}");
-        let client = Client::open(&format!("http://{}", self.server.address), &top, &top).await?;
+        let base = format!("http://{}", self.server.address);
+        let client = Client::open_with(&base, &top, &top, self.server.token.as_deref()).await?;
         Ok(Client { clock: Some(self.server.clock.clone()), ..client })
     }
 

@@ -52,8 +52,17 @@ pub async fn write(database: &DatabaseConnection, plan: &Plan) -> anyhow::Result
         }
         tx.commit().await?;
     }
+    for statement in SHOWN {
+        database.execute_unprepared(statement).await.context("cannot tell what is shown")?;
+    }
     set_head(database, plan.last_seq()).await.context("cannot set the head of the changelog")
 }
+
+/// What the server keeps of what strangers see.
+const SHOWN: [&str; 2] = [
+    "UPDATE assets SET open = (visibility = 'PUBLIC' AND published_version_id IS NOT NULL)",
+    "UPDATE folders SET has_open = EXISTS (SELECT 1 FROM assets AS a WHERE a.folder_id = folders.id AND a.open)",
+];
 
 async fn set_head(conn: &impl ConnectionTrait, last_seq: i64) -> anyhow::Result<()> {
     let updated = changelog_head::Entity::update_many()

@@ -19,6 +19,7 @@ use crate::domain::folder::{self as folders, is_at_or_below};
 use crate::domain::former;
 use crate::domain::page::{BY_NAME, Direction, Page, Position, Slice, SortKey, Source, fetch};
 use crate::domain::quick;
+use crate::domain::scope::Scope;
 
 /// What assets are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,7 +98,7 @@ pub enum Along {
 ///
 /// # Errors
 /// What the database says.
-pub async fn by_ids(app: &App, ids: &[AssetId]) -> Result<HashMap<AssetId, Asset>> {
+pub async fn by_ids(app: &App, scope: Scope, ids: &[AssetId]) -> Result<HashMap<AssetId, Asset>> {
     let rows = asset::Entity::find()
         .find_also_related(folder::Entity)
         .filter(asset::Column::Id.is_in(ids.iter().copied()))
@@ -105,7 +106,8 @@ pub async fn by_ids(app: &App, ids: &[AssetId]) -> Result<HashMap<AssetId, Asset
         .await?;
     let mut assets: Vec<Asset> = rows.into_iter().filter_map(placed).collect();
     tell_where_deleted(app.read(), &mut assets).await?;
-    Ok(assets.into_iter().map(|asset| (asset.row.id, asset)).collect())
+    let seen = assets.into_iter().filter_map(|asset| scope.asset(asset));
+    Ok(seen.map(|asset| (asset.row.id, asset)).collect())
 }
 
 /// An asset by id, in the trash or not.
@@ -149,7 +151,15 @@ async fn tell_where_deleted(conn: &impl ConnectionTrait, assets: &mut [Asset]) -
 ///
 /// # Errors
 /// What the database says.
-pub async fn former_paths(app: &App, assets: &[&Asset]) -> Result<HashMap<AssetId, Vec<String>>> {
+pub async fn former_paths(
+    app: &App,
+    scope: Scope,
+    assets: &[&Asset],
+) -> Result<HashMap<AssetId, Vec<String>>> {
+    // They may tell of folders that strangers do not see. Whoever knows one is led on from it.
+    if scope == Scope::Shown {
+        return Ok(HashMap::new());
+    }
     // Nothing leads to one in the trash, and of one that is told of as it was then there is no telling.
     let here = |asset: &&&Asset| asset.as_of.is_none() && asset.deletion_id().is_none();
     let now: Vec<&Asset> = assets.iter().filter(here).copied().collect();
@@ -157,10 +167,11 @@ pub async fn former_paths(app: &App, assets: &[&Asset]) -> Result<HashMap<AssetI
 }
 
 /// A page of what most lists are made of, with the published versions; none when it is another kind.
-fn quick_page(app: &App, listing: &Listing) -> Option<Slice<Asset>> {
+fn quick_page(app: &App, scope: Scope, listing: &Listing) -> Option<Slice<Asset>> {
     match (&listing.selection, listing.order) {
         (Selection { within: Within::Folder(folder), filter: None }, AssetOrder::Name) => {
-            let rows = quick::assets_in(app, &folder.0, &listing.page, listing.direction, listing.along)?;
+            let rows =
+                quick::assets_in(app, scope, &folder.0, &listing.page, listing.direction, listing.along)?;
             Some(listing.page.slice(rows))
         }
         _ => None,
@@ -171,13 +182,13 @@ fn quick_page(app: &App, listing: &Listing) -> Option<Slice<Asset>> {
 ///
 /// # Errors
 /// What the database says.
-pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Slice<Asset>>> {
+pub async fn list(app: &App, scope: Scope, listings: &[Listing]) -> Result<HashMap<Listing, Slice<Asset>>> {
     if let [listing] = listings
-        && let Some(slice) = quick_page(app, listing)
+        && let Some(slice) = quick_page(app, scope, listing)
     {
         return Ok(HashMap::from([(listing.clone(), slice)]));
     }
-    list_ordinarily(app, listings).await
+    list_ordinarily(app, scope, listings).await
 }
 
 /// As [`list`], whatever the database.
@@ -186,11 +197,12 @@ pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Sl
 /// What the database says.
 pub(in crate::domain) async fn list_ordinarily(
     app: &App,
+    scope: Scope,
     listings: &[Listing],
 ) -> Result<HashMap<Listing, Slice<Asset>>> {
     let backend = app.read().get_database_backend();
     let source = |listing: &Listing| Source {
-        rows: listing.selection.select(backend).into_query(),
+        rows: listing.selection.select(scope, backend).into_query(),
         page: listing.page.clone(),
         key: listing.order.column().into_simple_expr(),
         direction: listing.direction,
@@ -201,11 +213,12 @@ pub(in crate::domain) async fn list_ordinarily(
     let mut ids: Vec<FolderId> = found.iter().flatten().map(|row| row.folder_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let folders = if ids.is_empty() { HashMap::new() } else { folders::by_ids(app, &ids).await? };
+    let folders =
+        if ids.is_empty() { HashMap::new() } else { folders::by_ids(app, Scope::All, &ids).await? };
     let folders: HashMap<_, _> = folders.into_iter().map(|(id, folder)| (id, Arc::new(folder))).collect();
     let place = |row: asset::Model| {
         let folder = Arc::clone(folders.get(&row.folder_id)?);
-        Some(Asset { folder, row, published: None, deleted_from: None, as_of: None })
+        scope.asset(Asset { folder, row, published: None, deleted_from: None, as_of: None })
     };
     let slices = listings.iter().zip(found).map(|(listing, rows)| {
         let rows = rows.into_iter().filter_map(place).collect();
@@ -219,7 +232,7 @@ pub(in crate::domain) async fn list_ordinarily(
 ///
 /// # Errors
 /// What the database says.
-pub async fn counts(app: &App, selections: &[Selection]) -> Result<HashMap<Selection, i64>> {
+pub async fn counts(app: &App, scope: Scope, selections: &[Selection]) -> Result<HashMap<Selection, i64>> {
     let plain = |selection: &Selection| match &selection.within {
         Within::Folder(folder) if selection.filter.is_none() => Some(folder.0.id),
         _ => None,
@@ -233,6 +246,7 @@ pub async fn counts(app: &App, selections: &[Selection]) -> Result<HashMap<Selec
             .expr(asset::Column::Id.count())
             .filter(asset::Column::DeletionId.is_null())
             .filter(asset::Column::FolderId.is_in(folders))
+            .apply_if(scope.assets(), Select::filter)
             .group_by(asset::Column::FolderId)
             .into_tuple()
             .all(app.read())
@@ -244,21 +258,22 @@ pub async fn counts(app: &App, selections: &[Selection]) -> Result<HashMap<Selec
         counts.extend(counted);
     }
     let others: Vec<&Selection> = selections.iter().filter(|selection| plain(selection).is_none()).collect();
-    for (selection, count) in others.iter().zip(count_each(app, &others).await?) {
+    for (selection, count) in others.iter().zip(count_each(app, scope, &others).await?) {
         counts.insert((*selection).clone(), count);
     }
     Ok(counts)
 }
 
 /// Counts several selections by one statement.
-async fn count_each(app: &App, selections: &[&Selection]) -> Result<Vec<i64>> {
+async fn count_each(app: &App, scope: Scope, selections: &[&Selection]) -> Result<Vec<i64>> {
     if selections.is_empty() {
         return Ok(Vec::new());
     }
     let backend = app.read().get_database_backend();
     let mut all: SelectStatement = Query::select();
     for (index, selection) in selections.iter().enumerate() {
-        let count = selection.select(backend).select_only().expr(asset::Column::Id.count()).into_query();
+        let count =
+            selection.select(scope, backend).select_only().expr(asset::Column::Id.count()).into_query();
         let count = SimpleExpr::SubQuery(None, Box::new(SubQueryStatement::SelectStatement(count)));
         all.expr_as(count, Alias::new(format!("count_{index}")));
     }
@@ -268,10 +283,11 @@ async fn count_each(app: &App, selections: &[&Selection]) -> Result<Vec<i64>> {
 }
 
 impl Selection {
-    fn select(&self, backend: DbBackend) -> Select<asset::Entity> {
+    fn select(&self, scope: Scope, backend: DbBackend) -> Select<asset::Entity> {
+        let seen = self.within.select().apply_if(scope.assets(), Select::filter);
         match &self.filter {
-            Some(filter) => self.within.select().filter(filter.condition(backend)),
-            None => self.within.select(),
+            Some(filter) => seen.filter(filter.condition(backend)),
+            None => seen,
         }
     }
 }

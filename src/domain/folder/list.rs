@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use entity::{DeletionId, FolderId, folder};
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, IntoSimpleExpr as _, QueryFilter as _, QuerySelect as _,
-    QueryTrait as _,
+    QueryTrait as _, Select,
 };
 
 use crate::app::App;
 use crate::domain::error::Result;
 use crate::domain::page::{BY_NAME, Direction, Page, Position, Slice, SortKey, Source, fetch};
 use crate::domain::path::name_of;
+use crate::domain::scope::Scope;
 
 /// What folders are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,28 +51,39 @@ pub struct Listing {
 ///
 /// # Errors
 /// What the database says.
-pub async fn by_ids(app: &App, ids: &[FolderId]) -> Result<HashMap<FolderId, folder::Model>> {
-    let rows =
-        folder::Entity::find().filter(folder::Column::Id.is_in(ids.iter().copied())).all(app.read()).await?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+pub async fn by_ids(app: &App, scope: Scope, ids: &[FolderId]) -> Result<HashMap<FolderId, folder::Model>> {
+    let rows = folder::Entity::find()
+        .filter(folder::Column::Id.is_in(ids.iter().copied()))
+        .apply_if(scope.folders(), Select::filter)
+        .all(app.read())
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.id, scope.folder(row))).collect())
 }
 
 /// The folders at several paths, by path.
 ///
 /// # Errors
 /// What the database says.
-pub async fn by_paths(app: &App, paths: &[String]) -> Result<HashMap<String, folder::Model>> {
-    let rows = super::live().filter(folder::Column::Path.is_in(paths)).all(app.read()).await?;
-    Ok(rows.into_iter().map(|row| (row.path.clone(), row)).collect())
+pub async fn by_paths(app: &App, scope: Scope, paths: &[String]) -> Result<HashMap<String, folder::Model>> {
+    let rows = super::live()
+        .filter(folder::Column::Path.is_in(paths))
+        .apply_if(scope.folders(), Select::filter)
+        .all(app.read())
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.path.clone(), scope.folder(row))).collect())
 }
 
 /// Several pages of subfolders by one statement.
 ///
 /// # Errors
 /// What the database says.
-pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Slice<folder::Model>>> {
+pub async fn list(
+    app: &App,
+    scope: Scope,
+    listings: &[Listing],
+) -> Result<HashMap<Listing, Slice<folder::Model>>> {
     let source = |listing: &Listing| Source {
-        rows: listing.inside.select().into_query(),
+        rows: listing.inside.select().apply_if(scope.folders(), Select::filter).into_query(),
         page: listing.page.clone(),
         key: listing.order.column().into_simple_expr(),
         direction: listing.direction,
@@ -80,8 +92,10 @@ pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Sl
     let found =
         fetch::<folder::Entity>(app.read(), sources, |index, row| listings[index].order.position(row))
             .await?;
-    let slices =
-        listings.iter().zip(found).map(|(listing, rows)| (listing.clone(), listing.page.slice(rows)));
+    let slices = listings.iter().zip(found).map(|(listing, rows)| {
+        let rows = rows.into_iter().map(|row| scope.folder(row)).collect();
+        (listing.clone(), listing.page.slice(rows))
+    });
     Ok(slices.collect())
 }
 
@@ -89,13 +103,14 @@ pub async fn list(app: &App, listings: &[Listing]) -> Result<HashMap<Listing, Sl
 ///
 /// # Errors
 /// What the database says.
-pub async fn counts(app: &App, places: &[Inside]) -> Result<HashMap<Inside, i64>> {
+pub async fn counts(app: &App, scope: Scope, places: &[Inside]) -> Result<HashMap<Inside, i64>> {
     let rows: Vec<(FolderId, Option<DeletionId>, i64)> = folder::Entity::find()
         .select_only()
         .column(folder::Column::ParentId)
         .column(folder::Column::DeletionId)
         .expr(folder::Column::Id.count())
         .filter(folder::Column::ParentId.is_in(places.iter().map(|place| place.parent)))
+        .apply_if(scope.folders(), Select::filter)
         .group_by(folder::Column::ParentId)
         .group_by(folder::Column::DeletionId)
         .into_tuple()
@@ -113,7 +128,7 @@ impl Inside {
         Self { parent: folder.id, deletion: folder.deletion_id }
     }
 
-    fn select(&self) -> sea_orm::Select<folder::Entity> {
+    fn select(&self) -> Select<folder::Entity> {
         let inside = folder::Entity::find().filter(folder::Column::ParentId.eq(self.parent));
         match self.deletion {
             Some(deletion) => inside.filter(folder::Column::DeletionId.eq(deletion)),

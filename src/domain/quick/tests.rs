@@ -111,7 +111,10 @@ async fn set_aside(app: &App, asking: &Asking, file: StoredFileId) {
 
 /// Every page of a folder and of the versions of an asset, both ways.
 async fn compare_pages(app: &App, folder: &Arc<folder::Model>, asset: AssetId) {
-    for direction in [Direction::Ascending, Direction::Descending] {
+    let ways = [Direction::Ascending, Direction::Descending];
+    let ways =
+        ways.into_iter().flat_map(|direction| [Scope::All, Scope::Shown].map(|scope| (direction, scope)));
+    for (direction, scope) in ways {
         for args in [
             PageArgs { first: Some(3), ..PageArgs::default() },
             PageArgs { last: Some(3), ..PageArgs::default() },
@@ -129,10 +132,11 @@ async fn compare_pages(app: &App, folder: &Arc<folder::Model>, asset: AssetId) {
                     direction,
                     along: Along::Nothing,
                 };
-                let quick = assets_in(app, folder, &page, direction, Along::Published).expect("a quick read");
+                let quick =
+                    assets_in(app, scope, folder, &page, direction, Along::Published).expect("a quick read");
                 let quick: Vec<Asset> =
                     quick.into_iter().map(|asset| Asset { published: None, ..asset }).collect();
-                let ordinary = assets::list_ordinarily(app, &[listing]).await.expect("read");
+                let ordinary = assets::list_ordinarily(app, scope, &[listing]).await.expect("read");
                 let ordinary = ordinary.into_values().next().expect("a slice");
                 let quick = page.slice(quick);
                 assert_eq!(quick.rows, ordinary.rows);
@@ -145,7 +149,7 @@ async fn compare_pages(app: &App, folder: &Arc<folder::Model>, asset: AssetId) {
             let page = Page::new(&PageArgs { after: None, ..args }, versions::ORDER).expect("a page");
             let quick = versions_of(app, asset, &page, direction).expect("a quick read");
             let listing = versions::Listing { asset, page: page.clone(), states: None, direction };
-            let ordinary = versions::list_ordinarily(app, &[listing]).await.expect("read");
+            let ordinary = versions::list_ordinarily(app, Scope::All, &[listing]).await.expect("read");
             assert_eq!(page.slice(quick).rows, ordinary.into_values().next().expect("a slice").rows);
         }
     }

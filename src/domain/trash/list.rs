@@ -12,6 +12,7 @@ use crate::domain::asset::{self as assets, Asset};
 use crate::domain::error::Result;
 use crate::domain::folder as folders;
 use crate::domain::page::{Direction, Page, Position, Slice, SortKey, Source, fetch};
+use crate::domain::scope::Scope;
 
 /// The word that cursors of the trash carry.
 pub const ORDER: &str = "DELETED_AT";
@@ -41,8 +42,8 @@ pub async fn list(app: &App, actor: &Actor, page: Page) -> Result<Slice<(Node, d
     let slice = page.slice(found.into_iter().next().unwrap_or_default());
     let folder_ids: Vec<FolderId> = slice.rows.iter().filter_map(|row| row.folder_id).collect();
     let asset_ids: Vec<AssetId> = slice.rows.iter().filter_map(|row| row.asset_id).collect();
-    let mut folders = folders::by_ids(app, &folder_ids).await?;
-    let mut assets = assets::by_ids(app, &asset_ids).await?;
+    let mut folders = folders::by_ids(app, Scope::All, &folder_ids).await?;
+    let mut assets = assets::by_ids(app, Scope::All, &asset_ids).await?;
     let nodes = slice.rows.into_iter().filter_map(|row| {
         let folder = row.folder_id.and_then(|id| folders.remove(&id));
         let folder = folder.map(|folder| Node::Folder(Arc::new(folder)));

@@ -20,6 +20,7 @@ use crate::domain::asset;
 use crate::domain::delivery::{self, Wanted};
 use crate::domain::error::{Error, Result};
 use crate::domain::path::{TreePath, percent_encode};
+use crate::domain::scope::Scope;
 use crate::domain::{content_type, former, quick};
 
 /// The immutable URL of a version: these bytes for ever.
@@ -71,10 +72,10 @@ impl Kept {
     fn shown_to(self, actor: &Actor) -> Option<Content> {
         // What was published once stays readable at its own URL; a draft that was set aside never was.
         let open = self.visibility == Visibility::Public && self.published_at.is_some();
-        let access = match (open, actor.require(Role::Viewer)) {
+        let access = match (open, actor.scope()) {
             (true, _) => Access::Public,
-            (false, Ok(())) => Access::Private,
-            (false, Err(_)) => return None,
+            (false, Scope::All) => Access::Private,
+            (false, Scope::Shown) => return None,
         };
         Some(Content { kept: self, access })
     }

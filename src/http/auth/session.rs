@@ -100,6 +100,9 @@ impl Sessions {
         let tokens: Vec<TokenId> = tokens.into_iter().collect();
         // While the database is away nothing can be revoked either.
         let revoked = token::revoked_among(app, &tokens).await.unwrap_or_default();
+        for id in &revoked {
+            app.known_tokens().invalidate(id);
+        }
         let is_revoked = |session: &&Arc<Live>| session.token.is_some_and(|id| revoked.contains(&id));
         for session in live.iter().filter(is_revoked) {
             session.over.cancel();

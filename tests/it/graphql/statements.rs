@@ -1,6 +1,7 @@
 //! The number of SQL statements of a query does not grow with its rows.
 
 use serde_json::json;
+use vellum::config::Flags;
 
 use crate::support::{TestServer, eventually};
 
@@ -14,6 +15,17 @@ const WIDE: &str = "{
             changes(first: 3) { nodes { type asset { path } folder { path } version { number } } } } }
         changes(first: 3) { nodes { type } pageInfo { hasNextPage } } } } }
     changes(first: 50) { nodes { type asset { path } folder { path } version { id } } }
+    assets(first: 50) { totalCount nodes { path } }
+}";
+
+/// What strangers may ask of that.
+const SHOWN: &str = "{
+    root { folders(first: 50) { totalCount nodes {
+        path parent { path } ancestors { path }
+        folders(first: 5) { totalCount nodes { path } }
+        assets(first: 5, recursive: true) { totalCount nodes { path url folder { path } createdBy { id } formerPaths
+            publishedVersion { number asset { path } restoredFrom { id } } latestVersion { number } version(number: 1) { id }
+            versions(first: 3) { totalCount nodes { number } } } } } } }
     assets(first: 50) { totalCount nodes { path } }
 }";
 
@@ -44,6 +56,20 @@ async fn a_wide_query_costs_the_same_for_two_folders_and_for_twenty() {
     let many = statements(&server, WIDE).await;
     // The tailer's polls may fall into either; a statement a row would be eighteen more.
     assert!(many < few + 10, "{few} statements, then {many}");
+}
+
+#[tokio::test]
+async fn what_strangers_may_see_is_not_asked_row_by_row() {
+    let mut server = TestServer::with(Flags::default(), "").await;
+    let admin = Some(server.admin_token());
+    let mut counts = Vec::new();
+    for folders in [0..2, 2..20] {
+        server.token.clone_from(&admin);
+        fill(&server, folders).await;
+        server.token = None;
+        counts.push(statements(&server, SHOWN).await);
+    }
+    assert!(counts[1] < counts[0] + 10, "{counts:?}");
 }
 
 #[tokio::test]

@@ -26,6 +26,15 @@ const THINGS: &str = "query($ids: [ID!]!, $top: String!) {
     }
     folder(path: $top) { assets(first: 200, recursive: true) { nodes { path } } }
 }";
+const SHOWN: &str = "query($ids: [ID!]!, $top: String!) {
+    nodes(ids: $ids) {
+        ... on Folder { path createdBy { id } parent { id } }
+        ... on Asset { path url folder { path } versions(first: 200) { nodes { state } } latestVersion { state } }
+    }
+    folder(path: $top) {
+        folders(first: 200) { totalCount nodes { path } }
+        assets(first: 200, recursive: true) { totalCount nodes { path } } }
+}";
 const TRASH: &str = "query($after: String) { trash(first: 20, after: $after) {
     nodes { ... on Folder { id path } ... on Asset { id path } } pageInfo { hasNextPage endCursor } } }";
 
@@ -54,6 +63,7 @@ impl Client {
         self.read_changelog(library).await?;
         self.check_things(library).await?;
         self.check_trash(library).await?;
+        self.check_strangers(library).await?;
         same("the tree by its changelog", self.replay.live(), &tree(library))
     }
 
@@ -189,6 +199,56 @@ impl Client {
         let former = library.former_paths(asset).into_iter();
         let former: Vec<String> = former.map(|path| self.ids.path(path)).collect();
         same_json(&format!("the former paths of {what}"), &node["formerPaths"], &json!(former))
+    }
+
+    /// Who has no token sees what is published, and the folders that lead to it, wherever it looks.
+    async fn check_strangers(&self, library: &Library) -> Checked {
+        let Some(stranger) = &self.stranger else { return Ok(()) };
+        let live = library.assets.iter().filter(|asset| asset.life == Life::Live);
+        let shown: Vec<&Asset> = live.filter(|asset| asset.published().is_some()).collect();
+        let leads = |folder: &Folder| {
+            let below = format!("{}/", folder.path);
+            folder.life == Life::Live && shown.iter().any(|asset| asset.path.starts_with(&below))
+        };
+        let mut should: BTreeSet<String> = shown.iter().map(|asset| self.ids.path(&asset.path)).collect();
+        let folders = library.folders.iter().skip(1).filter(|folder| leads(folder));
+        should.extend(folders.map(|folder| self.ids.path(&folder.path)));
+        if !shown.is_empty() {
+            should.insert(self.ids.top.clone());
+        }
+        let things = (0..library.folders.len()).map(Thing::Folder);
+        let things = things.chain((0..library.assets.len()).map(Thing::Asset));
+        let ids: Vec<&str> = things.map(|thing| self.ids.thing(thing)).collect();
+        let mut seen = BTreeSet::new();
+        for ids in ids.chunks(200) {
+            let body = json!({ "query": SHOWN, "variables": { "ids": ids, "top": self.ids.top } });
+            let request = stranger.post(format!("{}/graphql", self.base)).json(&body);
+            let answer: Value = request.send().await?.json().await?;
+            let data = &answer["data"];
+            let nodes = data["nodes"].as_array().ok_or_else(|| format!("strangers: {answer}"))?;
+            seen.extend(nodes.iter().filter_map(|node| node["path"].as_str()).map(ToOwned::to_owned));
+            let drafts = nodes.iter().filter_map(|node| node["versions"]["nodes"].as_array()).flatten();
+            same("a draft that strangers see", &drafts.filter(|node| node["state"] == "DRAFT").count(), &0)?;
+            let folder = &data["folder"];
+            same("whether strangers see the folder", &folder.is_null(), &shown.is_empty())?;
+            if !folder.is_null() {
+                let direct = library.folders.iter().skip(1).filter(|folder| leads(folder));
+                let direct = direct.filter(|folder| parent(&folder.path).is_empty()).count();
+                same_json("the folders of strangers", &folder["folders"]["totalCount"], &json!(direct))?;
+                same_json(
+                    "the listed folders",
+                    &json!(folder["folders"]["nodes"].as_array().map(Vec::len)),
+                    &json!(direct),
+                )?;
+                same_json("the assets of strangers", &folder["assets"]["totalCount"], &json!(shown.len()))?;
+                same_json(
+                    "the listed assets",
+                    &json!(folder["assets"]["nodes"].as_array().map(Vec::len)),
+                    &json!(shown.len()),
+                )?;
+            }
+        }
+        same("what strangers see", &seen, &should)
     }
 
     async fn check_trash(&mut self, library: &Library) -> Checked {

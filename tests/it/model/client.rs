@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use reqwest::Method;
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use serde_json::{Value, json};
 use vellum::app::Clock;
@@ -44,6 +45,8 @@ impl From<String> for Failure {
 #[derive(Clone)]
 pub struct Client {
     pub http: reqwest::Client,
+    /// Asks without a token, where that makes a difference.
+    pub stranger: Option<reqwest::Client>,
     /// `http://address`.
     pub base: String,
     pub ids: Ids,
@@ -69,9 +72,24 @@ type Answer = Result<Value, Value>;
 impl Client {
     /// Opens a client whose folder is new.
     pub async fn open(base: &str, top: &str, salt: &str) -> Checked<Self> {
-        let http = reqwest::Client::builder().redirect(Policy::none()).build()?;
+        Self::open_with(base, top, salt, None).await
+    }
+
+    /// The same, with a token. What strangers see is looked at too, who have none.
+    pub async fn open_with(base: &str, top: &str, salt: &str, token: Option<&str>) -> Checked<Self> {
+        let plain = reqwest::Client::builder().redirect(Policy::none()).build()?;
+        let (http, stranger) = match token {
+            Some(token) => {
+                let bearer = HeaderValue::from_str(&format!("Bearer {token}")).expect("a value");
+                let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]);
+                let known = reqwest::Client::builder().redirect(Policy::none()).default_headers(headers);
+                (known.build()?, Some(plain))
+            }
+            None => (plain, None),
+        };
         let mut client = Self {
             http,
+            stranger,
             base: base.to_owned(),
             ids: Ids { top: top.to_owned(), ..Ids::default() },
             salt: salt.to_owned(),

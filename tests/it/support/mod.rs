@@ -117,6 +117,11 @@ impl TestServer {
         self.folder.path().join("data")
     }
 
+    /// The token that the first start made.
+    pub fn admin_token(&self) -> String {
+        std::fs::read_to_string(self.data().join("admin-token")).expect("a token").trim().to_owned()
+    }
+
     /// An absolute URL.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
