@@ -22,7 +22,7 @@ const UP: [&str; 5] = [
     "UPDATE assets SET open = (visibility = 'PUBLIC' AND published_version_id IS NOT NULL)",
     "UPDATE folders SET has_open = EXISTS (SELECT 1 FROM assets AS a \
         WHERE a.folder_id = folders.id AND a.open AND a.deletion_id IS NULL)",
-    "CREATE INDEX assets_open ON assets (folder_id, name, id) WHERE open AND deletion_id IS NULL",
+    "CREATE INDEX assets_open ON assets (folder_id, deletion_id, name, id) WHERE open",
     "CREATE INDEX assets_open_name ON assets (name, id) WHERE open AND deletion_id IS NULL",
     "CREATE INDEX folders_open ON folders (path) WHERE has_open AND deletion_id IS NULL",
 ];
