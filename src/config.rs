@@ -1,5 +1,6 @@
 //! Every setting and its default. The only reader of configuration files and of the environment.
 
+mod graphql;
 mod jwt;
 mod storage;
 
@@ -13,6 +14,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use graphql::Graphql;
 pub use jwt::{Jwt, Keys};
 pub use storage::{Backend, Bucket, Reads, Secret};
 
@@ -112,6 +114,7 @@ struct Raw {
     #[serde(default)]
     storage: BTreeMap<String, storage::Raw>,
     jwt: Option<jwt::Raw>,
+    graphql: graphql::Raw,
     log: String,
     log_format: String,
 }
@@ -151,6 +154,8 @@ pub struct Config {
     pub storage: BTreeMap<String, Backend>,
     /// Which of them takes new bytes, unless an admin chose another one.
     pub default_storage: String,
+    /// Bounds of GraphQL requests.
+    pub graphql: Graphql,
     /// How people are known by JSON Web Tokens; none, not at all.
     pub jwt: Option<Jwt>,
     /// How long running requests may take after SIGTERM.
@@ -205,6 +210,7 @@ impl Raw {
             storage,
             default_storage,
             jwt: self.jwt.map(jwt::Raw::check).transpose()?,
+            graphql: self.graphql.check()?,
             listen,
             database_url: database_url(self.database_url, &data_dir)?,
             data_dir,

@@ -30,7 +30,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     search::fill(&app).await?;
     app.spawn(gc::clean_forever(app.clone()));
     greet(&public_url, dev, &data_dir);
-    let routes = http::router(Server::new(app.clone(), auth));
+    let routes = http::router(Server::new(app.clone(), auth)?);
     let stopping = app.stopping().clone();
     tokio::spawn(async move {
         wait_for_signal().await;

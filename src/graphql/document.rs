@@ -21,15 +21,14 @@ use async_graphql::{Name, Positioned, Value, Variables};
 use moka::sync::Cache;
 use serde_json::json;
 
-use super::{Params, guard};
+use super::stored::{Stored, Trusted};
+use super::{Params, cost, guard};
+use crate::config::Graphql as Limits;
 
 /// Memory for kept documents, in bytes.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes that a parsed document takes for each byte of its text, at most: two trees, with short names in them.
 const BYTES_A_BYTE: usize = 64;
-
-/// Deepest nesting that is parsed at all; `guard.rs` bounds what fields may come to.
-const MAX_NESTING: usize = 2 * guard::MAX_DEPTH;
 
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +65,8 @@ impl Operation {
 pub struct Refusal(pub Vec<serde_json::Value>);
 
 impl Refusal {
-    fn new(message: impl Into<String>, code: &str) -> Self {
+    /// One error.
+    pub fn new(message: impl Into<String>, code: &str) -> Self {
         Self(vec![super::error_json(&message.into(), code)])
     }
 
@@ -84,6 +84,8 @@ impl Refusal {
 /// Parses, bounds and validates documents.
 #[derive(Clone)]
 pub struct Documents {
+    limits: Arc<Limits>,
+    stored: Stored,
     schema: Arc<Valid<ValidatorSchema>>,
     kept: Cache<String, Arc<Document>>,
 }
@@ -93,6 +95,8 @@ struct Document {
     executable: ExecutableDocument,
     /// Of the operation that was asked for first, which mostly is the only one.
     common: OnceLock<(Option<apollo_compiler::Name>, Option<Common>)>,
+    /// The most that one of its operations costs, whatever its variables are.
+    most: OnceLock<u64>,
 }
 
 /// What is the same for all who subscribe to an operation, wherever they begin.
@@ -108,8 +112,8 @@ struct Common {
 const SHARED: [&str; 3] = ["changes", "asset", "folder"];
 
 impl Documents {
-    /// For documents against this SDL.
-    pub fn new(sdl: &str) -> Self {
+    /// For documents against this SDL, within `limits`.
+    pub fn new(sdl: &str, limits: Limits, trusted: Option<Trusted>) -> Self {
         let mut schema = ValidatorSchema::parse(sdl, "schema.graphql").expect("our own SDL parses");
         introspect_one_of(&mut schema);
         let schema = schema.validate().expect("our own SDL is valid");
@@ -117,7 +121,8 @@ impl Documents {
             u32::try_from(text.len().saturating_mul(BYTES_A_BYTE)).unwrap_or(u32::MAX)
         };
         let kept = Cache::builder().weigher(weigh).max_capacity(CACHE_BYTES).build();
-        Self { schema: Arc::new(schema), kept }
+        let stored = Stored::new(trusted, limits.persisted_queries);
+        Self { limits: Arc::new(limits), stored, schema: Arc::new(schema), kept }
     }
 
     /// Readies the operation that a request names.
@@ -125,7 +130,11 @@ impl Documents {
     /// # Errors
     /// Those of the document or of its variables.
     pub fn prepare(&self, params: &Params) -> Result<Operation, Refusal> {
-        let document = self.document(&params.query)?;
+        let named = self.stored.find(params)?;
+        let document = self.document(&named.text)?;
+        if let Some(hash) = named.keep_as {
+            self.stored.keep(hash, &named.text);
+        }
         let operation = document.valid.operations.get(params.operation_name.as_deref());
         let operation = operation
             .map_err(|error| Refusal::new(error.message().to_string(), "OPERATION_RESOLUTION_FAILURE"))?;
@@ -135,6 +144,7 @@ impl Documents {
             OperationType::Subscription => OperationKind::Subscription,
         };
         let variables = self.coerce(operation, params)?;
+        self.check_cost(&document, operation, &variables)?;
         let executable = document.executable_for(
             operation.name.as_ref().map(apollo_compiler::Name::as_str),
             kind,
@@ -143,6 +153,32 @@ impl Documents {
         let shared =
             if kind == OperationKind::Subscription { document.shared(operation, &variables) } else { None };
         Ok(Operation { kind, shared, document: executable, variables })
+    }
+
+    /// Looks closely only where it may be too much at all.
+    fn check_cost(
+        &self,
+        document: &Document,
+        operation: &ValidOperation,
+        variables: &Variables,
+    ) -> Result<(), Refusal> {
+        let most = document.most.get_or_init(|| {
+            document
+                .valid
+                .operations
+                .iter()
+                .map(|one| cost::of(&document.valid, one, None))
+                .max()
+                .unwrap_or(0)
+        });
+        let max = self.limits.max_cost;
+        if *most <= max || cost::of(&document.valid, operation, Some(variables)) <= max {
+            return Ok(());
+        }
+        let message = format!(
+            "the operation may come to more than {max} fields: ask for shorter pages, or for less of each"
+        );
+        Err(Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"))
     }
 
     fn document(&self, text: &str) -> Result<Arc<Document>, Refusal> {
@@ -155,21 +191,24 @@ impl Documents {
     }
 
     fn parse(&self, text: &str) -> Result<Document, Refusal> {
-        if text.len() > guard::MAX_BYTES {
-            let message = format!("the document is longer than {} bytes", guard::MAX_BYTES);
+        let limits = &*self.limits;
+        // What is deeper than this cannot be within the bound; `guard.rs` looks closely.
+        let nesting = 2 * limits.max_depth;
+        if text.len() > limits.max_document_bytes {
+            let message = format!("the document is longer than {} bytes", limits.max_document_bytes);
             return Err(Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"));
         }
-        let mut parser = Parser::new().recursion_limit(MAX_NESTING).token_limit(guard::MAX_TOKENS);
+        let mut parser = Parser::new().recursion_limit(nesting).token_limit(limits.max_tokens);
         let ast = parser.parse_ast(text.trim_start_matches('\u{feff}'), "request");
-        if parser.tokens_reached() >= guard::MAX_TOKENS || parser.recursion_reached() >= MAX_NESTING {
+        if parser.tokens_reached() >= limits.max_tokens || parser.recursion_reached() >= nesting {
             let message = format!(
-                "the document has more than {} tokens, or is nested deeper than {MAX_NESTING} levels",
-                guard::MAX_TOKENS
+                "the document has more than {} tokens, or is nested deeper than {nesting} levels",
+                limits.max_tokens
             );
             return Err(Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"));
         }
         let ast = ast.map_err(|bad| Refusal::from_diagnostics(&bad.errors, "GRAPHQL_PARSE_FAILED"))?;
-        guard::check(&ast).map_err(|message| Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"))?;
+        guard::check(&ast, limits).map_err(|message| Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"))?;
         let valid = ast.to_executable_validate(&self.schema);
         let valid =
             valid.map_err(|bad| Refusal::from_diagnostics(&bad.errors, "GRAPHQL_VALIDATION_FAILED"))?;
@@ -178,7 +217,7 @@ impl Documents {
         let executable = async_graphql::parser::parse_query(text)
             .or_else(|_| async_graphql::parser::parse_query(valid.to_string()))
             .map_err(|error| Refusal::new(error.to_string(), "GRAPHQL_PARSE_FAILED"))?;
-        Ok(Document { valid, executable, common: OnceLock::new() })
+        Ok(Document { valid, executable, common: OnceLock::new(), most: OnceLock::new() })
     }
 
     fn coerce(
@@ -351,11 +390,17 @@ impl Flattened<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Flags};
+
+    fn documents() -> Documents {
+        let limits = Config::load(None, &Flags::default()).expect("defaults").graphql;
+        Documents::new(&super::super::sdl(), limits, None)
+    }
 
     fn prepare(query: &str, variables: &serde_json::Value) -> Result<Operation, Vec<serde_json::Value>> {
-        let documents = Documents::new(&super::super::sdl());
+        let documents = documents();
         let variables = variables.as_object().cloned();
-        let params = Params { query: query.to_owned(), variables, operation_name: None };
+        let params = Params { query: Some(query.to_owned()), variables, ..Params::default() };
         documents.prepare(&params).map_err(|refusal| refusal.0)
     }
 
@@ -377,7 +422,7 @@ mod tests {
     fn the_root_of_a_mutation_is_merged() {
         let query = "mutation($no: Boolean!) { ...F ... @include(if: $no) { b: __typename } a: __typename }
                      fragment F on Mutation { a: __typename c: __typename @skip(if: true) }";
-        let documents = Documents::new(&super::super::sdl());
+        let documents = documents();
         let document = documents.document(query).expect("valid");
         let variables = Variables::from_json(json!({"no": false}));
         let executable = document.executable_for(None, OperationKind::Mutation, &variables);

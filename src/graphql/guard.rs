@@ -8,18 +8,8 @@ use std::collections::HashMap;
 use apollo_compiler::ast::{Definition, Document, FragmentDefinition, Selection};
 use apollo_compiler::{Name, Node};
 
-/// Longest document, in bytes.
-pub const MAX_BYTES: usize = 64 * 1024;
-/// Most tokens in a document.
-pub const MAX_TOKENS: usize = 10_000;
-/// Deepest nesting of fields and fragments.
-pub const MAX_DEPTH: usize = 24;
-/// Most operations and fragments in a document.
-const MAX_DEFINITIONS: usize = 100;
-/// Most fields of an operation, each fragment counted at each of its spreads.
-const MAX_FIELDS: usize = 5_000;
-/// Most fields at the root of an operation.
-const MAX_ROOT_FIELDS: usize = 100;
+use crate::config::Graphql as Limits;
+
 /// Fields of introspection that lead from a type to many others; nested in each other they multiply.
 const INTROSPECTION_LISTS: [&str; 4] = ["fields", "inputFields", "interfaces", "possibleTypes"];
 /// Deepest nesting of those, as graphql-js has it.
@@ -31,16 +21,20 @@ struct Measure {
     fields: usize,
     root_fields: usize,
     depth: usize,
+    aliases: usize,
+    directives: usize,
     introspection: usize,
+    /// Whether the schema is asked for at the root.
+    asks_for_schema: bool,
 }
 
 /// Checks the bounds.
 ///
 /// # Errors
 /// Which bound the document exceeds, for people.
-pub fn check(document: &Document) -> Result<(), String> {
-    if document.definitions.len() > MAX_DEFINITIONS {
-        return Err(format!("the document has more than {MAX_DEFINITIONS} definitions"));
+pub fn check(document: &Document, limits: &Limits) -> Result<(), String> {
+    if document.definitions.len() > limits.max_definitions {
+        return Err(format!("the document has more than {} definitions", limits.max_definitions));
     }
     let fragments = document.definitions.iter().filter_map(|definition| match definition {
         Definition::FragmentDefinition(fragment) => Some((&fragment.name, fragment)),
@@ -49,17 +43,32 @@ pub fn check(document: &Document) -> Result<(), String> {
     let mut measurer = Measurer { fragments: fragments.collect(), measured: HashMap::new() };
     for definition in &document.definitions {
         if let Definition::OperationDefinition(operation) = definition {
-            check_measure(measurer.measure(&operation.selection_set)?)?;
+            let mut measure = measurer.measure(&operation.selection_set)?;
+            measure.directives = measure.directives.saturating_add(operation.directives.len());
+            check_measure(measure, limits)?;
         }
     }
     Ok(())
 }
 
-fn check_measure(measure: Measure) -> Result<(), String> {
+fn directives_of(selection: &Selection) -> usize {
+    match selection {
+        Selection::Field(field) => field.directives.len(),
+        Selection::InlineFragment(fragment) => fragment.directives.len(),
+        Selection::FragmentSpread(spread) => spread.directives.len(),
+    }
+}
+
+fn check_measure(measure: Measure, limits: &Limits) -> Result<(), String> {
+    if measure.asks_for_schema && !limits.introspection {
+        return Err("this server does not tell its schema".to_owned());
+    }
     let bounds = [
-        (measure.depth, MAX_DEPTH, "levels"),
-        (measure.root_fields, MAX_ROOT_FIELDS, "fields at its root"),
-        (measure.fields, MAX_FIELDS, "fields"),
+        (measure.depth, limits.max_depth, "levels"),
+        (measure.root_fields, limits.max_root_fields, "fields at its root"),
+        (measure.fields, limits.max_fields, "fields"),
+        (measure.aliases, limits.max_aliases, "aliases"),
+        (measure.directives, limits.max_directives, "directives"),
         (measure.introspection, MAX_INTROSPECTION, "lists of types in each other"),
     ];
     match bounds.into_iter().find(|(is, max, _)| is > max) {
@@ -87,8 +96,11 @@ impl<'a> Measurer<'a> {
                         fields: below.fields.saturating_add(1),
                         root_fields: 1,
                         depth: below.depth + 1,
+                        aliases: below.aliases.saturating_add(usize::from(field.alias.is_some())),
+                        directives: below.directives,
                         introspection: below.introspection
                             + usize::from(INTROSPECTION_LISTS.contains(&field.name.as_str())),
+                        asks_for_schema: matches!(field.name.as_str(), "__schema" | "__type"),
                     }
                 }
                 Selection::InlineFragment(fragment) => self.measure(&fragment.selection_set)?,
@@ -97,7 +109,11 @@ impl<'a> Measurer<'a> {
             sum.fields = sum.fields.saturating_add(part.fields);
             sum.root_fields = sum.root_fields.saturating_add(part.root_fields);
             sum.depth = sum.depth.max(part.depth);
+            let directives = part.directives.saturating_add(directives_of(selection));
+            sum.aliases = sum.aliases.saturating_add(part.aliases);
+            sum.directives = sum.directives.saturating_add(directives);
             sum.introspection = sum.introspection.max(part.introspection);
+            sum.asks_for_schema |= part.asks_for_schema;
         }
         Ok(sum)
     }
@@ -123,11 +139,13 @@ impl<'a> Measurer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Flags};
     use apollo_compiler::parser::Parser;
     use std::fmt::Write as _;
 
     fn verdict(text: &str) -> Result<(), String> {
-        check(&Parser::new().parse_ast(text, "request").expect("syntax"))
+        let limits = Config::load(None, &Flags::default()).expect("defaults").graphql;
+        check(&Parser::new().parse_ast(text, "request").expect("syntax"), &limits)
     }
 
     #[test]

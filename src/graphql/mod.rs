@@ -8,6 +8,7 @@ mod bulk;
 mod change;
 mod connection;
 mod context;
+mod cost;
 mod document;
 mod error;
 mod fanout;
@@ -19,6 +20,7 @@ mod node;
 mod plain;
 mod scalar;
 mod storage;
+mod stored;
 mod stored_file;
 mod token;
 mod trash;
@@ -43,13 +45,11 @@ use batch::{Batches, Driven};
 use document::Documents;
 use fanout::{Events, Execute, Groups, Member, Progress};
 use loaders::{Loader, Loaders};
+use stored::Trusted;
 
 pub use document::{Operation, OperationKind, Refusal};
 pub use error::error_json;
 pub use fanout::Payload;
-
-/// Longest time that one query or mutation may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything that can be read.
 #[derive(MergedObject, Default)]
@@ -96,8 +96,15 @@ type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Params {
-    /// The document.
-    pub query: String,
+    /// The document; left out where it is named.
+    #[serde(default)]
+    pub query: Option<String>,
+    /// The name of a document.
+    #[serde(default)]
+    pub document_id: Option<String>,
+    /// The SHA-256 of a document in hex: `extensions.persistedQuery.sha256Hash`.
+    #[serde(skip)]
+    pub persisted_hash: Option<String>,
     /// Which of its operations.
     #[serde(default)]
     pub operation_name: Option<String>,
@@ -113,18 +120,26 @@ pub struct Graphql {
     schema: Schema,
     documents: Documents,
     groups: Groups,
+    /// Longest time that one query or mutation may take.
+    timeout: Duration,
 }
 
 impl Graphql {
     /// Builds the executor over a library.
-    #[must_use]
-    pub fn new(app: &App) -> Self {
-        Self {
-            schema: builder().data(app.clone()).finish(),
-            documents: Documents::new(&sdl()),
+    ///
+    /// # Errors
+    /// When the trusted documents cannot be read.
+    pub fn new(app: &App) -> anyhow::Result<Self> {
+        let limits = app.config().graphql.clone();
+        let trusted = limits.trusted_documents.as_deref().map(Trusted::read).transpose()?;
+        let builder = builder().data(app.clone()).limit_recursive_depth(2 * limits.max_depth);
+        Ok(Self {
+            schema: builder.finish(),
+            timeout: limits.timeout,
+            documents: Documents::new(&sdl(), limits, trusted),
             groups: Groups::default(),
             app: app.clone(),
-        }
+        })
     }
 
     /// Parses and validates a request. What passes begins to execute; what does not never does.
@@ -141,7 +156,7 @@ impl Graphql {
         let (request, batches) = self.request(actor, &operation, TextBudget::default());
         let execution = std::pin::pin!(stream::once(self.schema.execute(request)));
         let mut driven = AssertUnwindSafe(Driven::new(execution, batches)).catch_unwind();
-        let response = match tokio::time::timeout(TIMEOUT, driven.next()).await {
+        let response = match tokio::time::timeout(self.timeout, driven.next()).await {
             Ok(Some(Ok(response))) => response,
             Ok(_) => error::response(&Error::internal("a resolver panicked")),
             // What a mutation waits for is the database or the store.
@@ -232,5 +247,4 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
     // Documents are validated by `document.rs` before they come here.
     async_graphql::Schema::build(Query::default(), Mutation::default(), Subscription::default())
         .validation_mode(ValidationMode::Fast)
-        .limit_recursive_depth(2 * guard::MAX_DEPTH)
 }

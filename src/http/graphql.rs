@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::error::HttpError;
 use super::stream::{self, Framing};
-use super::{MAX_GRAPHQL_BODY, RETRY_AFTER, Server, TOO_MANY, params, socket, ui};
+use super::{RETRY_AFTER, Server, TOO_MANY, params, socket, ui};
 use crate::domain::error::Error;
 use crate::graphql::{OperationKind, Params, Payload, error_json};
 
@@ -34,7 +34,8 @@ pub async fn endpoint(State(server): State<Server>, request: Request) -> Respons
         return upgrade(server, parts).await;
     }
     let query_string = parts.uri.query().unwrap_or_default();
-    if parts.method == Method::GET && !has_query(query_string) && accepts(&parts.headers, "text/html") {
+    let for_people = parts.method == Method::GET && accepts(&parts.headers, "text/html");
+    if for_people && !has_query(query_string) && server.app().config().graphql.explorer {
         return ui::explorer_page();
     }
     let media_type = match (negotiate(&parts.headers), Framing::accepted(&parts.headers)) {
@@ -78,7 +79,7 @@ async fn post(server: &Server, parts: &Parts, body: Body, media_type: MediaType)
         let message = "the body has to be application/json in UTF-8";
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, media_type, message);
     }
-    let object = match read_object(body).await {
+    let object = match read_object(body, server.app().config().graphql.max_body_bytes).await {
         Ok(object) => object,
         Err((status, message)) => return refuse(status, media_type, message),
     };
@@ -88,10 +89,13 @@ async fn post(server: &Server, parts: &Parts, body: Body, media_type: MediaType)
     }
 }
 
-async fn read_object(body: Body) -> Result<serde_json::Map<String, Value>, (StatusCode, &'static str)> {
-    let bytes = to_bytes(body, MAX_GRAPHQL_BODY)
+async fn read_object(
+    body: Body,
+    max_bytes: usize,
+) -> Result<serde_json::Map<String, Value>, (StatusCode, &'static str)> {
+    let bytes = to_bytes(body, max_bytes)
         .await
-        .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 1 MiB, or broke off"))?;
+        .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or broke off"))?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(Value::Array(_)) => {
@@ -266,7 +270,8 @@ fn is_websocket(headers: &HeaderMap) -> bool {
 }
 
 fn has_query(query_string: &str) -> bool {
-    url::form_urlencoded::parse(query_string.as_bytes()).any(|(name, _)| name == "query")
+    url::form_urlencoded::parse(query_string.as_bytes())
+        .any(|(name, _)| matches!(&*name, "query" | "documentId" | "extensions"))
 }
 
 #[cfg(test)]

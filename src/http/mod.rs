@@ -32,8 +32,6 @@ use crate::graphql::Graphql;
 pub use auth::{Auth, token_path};
 use pages::Pages;
 
-/// Longest body of a GraphQL request, in bytes.
-const MAX_GRAPHQL_BODY: usize = 1024 * 1024;
 /// What subscribers are told when `max_connections` are there, and after how many seconds to come again.
 const TOO_MANY: &str = "the server has as many subscribers as it may: try again later";
 const RETRY_AFTER: &str = "5";
@@ -55,13 +53,15 @@ struct Inner {
 
 impl Server {
     /// A server of a library.
-    #[must_use]
-    pub fn new(app: App, auth: Auth) -> Self {
-        let graphql = Graphql::new(&app);
+    ///
+    /// # Errors
+    /// When the trusted documents cannot be read.
+    pub fn new(app: App, auth: Auth) -> anyhow::Result<Self> {
+        let graphql = Graphql::new(&app)?;
         let pages = Pages::new(app.config(), app.public_url());
         let connections = Arc::new(Semaphore::new(app.config().max_connections));
         let operations = Arc::new(Semaphore::new(app.config().max_operations));
-        Self(Arc::new(Inner { app, graphql, auth, pages, connections, operations }))
+        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, connections, operations })))
     }
 
     /// The library.
@@ -109,7 +109,7 @@ pub fn router(server: Server) -> Router {
         .layer(signed_writes());
     let graphql = Router::new()
         .route("/graphql", any(graphql::endpoint))
-        .layer(DefaultBodyLimit::max(MAX_GRAPHQL_BODY))
+        .layer(DefaultBodyLimit::max(server.app().config().graphql.max_body_bytes))
         .layer(trusted_pages(&server));
     Router::new()
         .route("/", get(|| async { Redirect::to("/graphql") }))

@@ -10,19 +10,22 @@ use crate::graphql::Params;
 /// # Errors
 /// Which parameter has the wrong type, for people.
 pub fn from_json(object: &Map<String, Value>) -> Result<Params, String> {
-    let query = match object.get("query") {
-        Some(Value::String(query)) => query.clone(),
-        None | Some(Value::Null) => return Err("query is missing".to_owned()),
-        Some(_) => return Err("query has to be a string".to_owned()),
-    };
-    let operation_name = match object.get("operationName") {
-        Some(Value::String(name)) => Some(name.clone()),
-        None | Some(Value::Null) => None,
-        Some(_) => return Err("operationName has to be a string".to_owned()),
-    };
+    let query = optional_text(object, "query")?;
+    let document_id = optional_text(object, "documentId")?;
+    let operation_name = optional_text(object, "operationName")?;
     let variables = optional_object(object.get("variables"), "variables")?;
-    optional_object(object.get("extensions"), "extensions")?;
-    Ok(Params { query, operation_name, variables })
+    let extensions = optional_object(object.get("extensions"), "extensions")?;
+    let persisted_hash = match extensions.as_ref().and_then(|extensions| extensions.get("persistedQuery")) {
+        None | Some(Value::Null) => None,
+        Some(persisted) => match (persisted.get("version"), persisted.get("sha256Hash")) {
+            (Some(version), Some(Value::String(hash))) if *version == 1 => Some(hash.clone()),
+            _ => return Err("extensions.persistedQuery has to have version 1 and sha256Hash".to_owned()),
+        },
+    };
+    if query.is_none() && document_id.is_none() && persisted_hash.is_none() {
+        return Err("query is missing".to_owned());
+    }
+    Ok(Params { query, document_id, persisted_hash, operation_name, variables })
 }
 
 /// Parameters from a query string.
@@ -34,7 +37,7 @@ pub fn from_query(query_string: &str) -> Result<Params, String> {
     for (name, value) in url::form_urlencoded::parse(query_string.as_bytes()) {
         let value = match &*name {
             "operationName" | "variables" | "extensions" if value.is_empty() => Value::Null,
-            "query" | "operationName" => Value::String(value.into_owned()),
+            "query" | "documentId" | "operationName" => Value::String(value.into_owned()),
             "variables" | "extensions" => {
                 serde_json::from_str(&value).map_err(|_| format!("{name} has to be JSON"))?
             }
@@ -43,6 +46,14 @@ pub fn from_query(query_string: &str) -> Result<Params, String> {
         object.insert(name.into_owned(), value);
     }
     from_json(&object)
+}
+
+fn optional_text(object: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
+    match object.get(name) {
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        None | Some(Value::Null) => Ok(None),
+        Some(_) => Err(format!("{name} has to be a string")),
+    }
 }
 
 fn optional_object(value: Option<&Value>, name: &str) -> Result<Option<Map<String, Value>>, String> {

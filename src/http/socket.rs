@@ -49,8 +49,6 @@ const MAX_REQUESTS: usize = 8 * 1024 * 1024;
 const SHORT_REQUEST: usize = MAX_REQUESTS / MAX_OPERATIONS;
 /// Bytes of frames that are sent together, about.
 const AT_ONCE: usize = 16 * 1024;
-/// Longest message of a client, in bytes.
-const MAX_MESSAGE: usize = 1024 * 1024;
 /// Longest reason in a close frame (RFC 6455, section 5.5).
 const MAX_REASON: usize = 123;
 
@@ -65,10 +63,11 @@ pub fn accept(server: Server, upgrade: WebSocketUpgrade, headers: &HeaderMap) ->
     if !server.pages().trusts_page(headers) {
         return (StatusCode::FORBIDDEN, "this page's origin is not among allowed_origins\n").into_response();
     }
+    let max_message = server.app().config().graphql.max_body_bytes;
     let upgrade = upgrade
         .protocols([MODERN, LEGACY])
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
+        .max_message_size(max_message)
+        .max_frame_size(max_message)
         .read_buffer_size(4096)
         .write_buffer_size(4096);
     let protocol = match upgrade.selected_protocol().and_then(|name| name.to_str().ok()) {

@@ -1,10 +1,10 @@
 //! The explorer page: GraphiQL, with everything that it loads, from the binary itself.
 
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::error;
+use super::{Server, error};
 
 /// What the page may load: its own files, and the API.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -34,7 +34,10 @@ pub fn explorer_page() -> Response {
 }
 
 /// `GET /explorer/{file}`: what the page loads.
-pub async fn explorer_file(Path(name): Path<String>) -> Response {
+pub async fn explorer_file(State(server): State<Server>, Path(name): Path<String>) -> Response {
+    if !server.app().config().graphql.explorer {
+        return error::no_route().await;
+    }
     let Some((_, content_type, content)) = FILES.iter().find(|(file, ..)| *file == name) else {
         return error::no_route().await;
     };

@@ -189,7 +189,8 @@ async fn subscribe(world: Arc<World>, documents: Documents, after: Option<i64>, 
     let mut seen = Seen { cursor: after, ..Seen::default() };
     loop {
         let from = From { world: Arc::clone(&world), after: seen.cursor };
-        let params = Params { query: "subscription { changes { cursor } }".to_owned(), ..Params::default() };
+        let params =
+            Params { query: Some("subscription { changes { cursor } }".to_owned()), ..Params::default() };
         let Ok(operation) = documents.prepare(&params) else { panic!("the document is valid") };
         let shared = operation.shared.clone().expect("it can be shared");
         let mut member = Member::new(from, &actor, operation, shared);
@@ -272,7 +273,9 @@ fn play(seed: u64, documents: &Documents) {
 
 #[test]
 fn members_of_a_group_see_what_they_would_have_seen_alone() {
-    let documents = Documents::new(&sdl());
+    let limits =
+        crate::config::Config::load(None, &crate::config::Flags::default()).expect("defaults").graphql;
+    let documents = Documents::new(&sdl(), limits, None);
     for case in 0..CASES {
         let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| play(case, &documents)));
         assert!(played.is_ok(), "case {case} fails");

@@ -2,6 +2,7 @@
 
 mod assets;
 mod graphql;
+mod guard;
 mod health;
 mod socket;
 mod stream;

@@ -105,7 +105,7 @@ impl TestServer {
         let public_url = format!("http://{address}");
         let app = App::open(config, public_url.clone(), clock.clone()).await.expect("a library");
         let auth = Auth::open(&app).expect("a token");
-        let routes = router(Server::new(app.clone(), auth));
+        let routes = router(Server::new(app.clone(), auth).expect("a server"));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         // Redirects are told, not followed.
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");

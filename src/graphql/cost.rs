@@ -1,0 +1,160 @@
+//! What an operation may cost: how many fields it may come to, those of a page as often as the page is long.
+//!
+//! Each fragment is measured once, so it is linear in the document. What a page multiplies is known only where the field
+//! of the connection is; so a measure has two parts: what is there once, and what is there for each node of a page.
+
+use std::collections::HashMap;
+
+use apollo_compiler::ast::Value;
+use apollo_compiler::executable::{ExecutableDocument, Field, Operation, Selection, SelectionSet};
+use apollo_compiler::{Name, Node};
+use async_graphql::Variables;
+
+use crate::domain::page::{DEFAULT_PAGE, MAX_PAGE};
+
+/// How long a list is taken for that is no page: ancestors, tags, entries of a mutation.
+const LIST: u64 = 10;
+
+/// A cost, saturating: nobody needs to know by how much it is too much.
+#[derive(Debug, Default, Clone, Copy)]
+struct Cost {
+    once: u64,
+    a_node: u64,
+}
+
+/// What an operation costs at most with these variables; without them, whatever they are.
+pub fn of(document: &ExecutableDocument, operation: &Operation, variables: Option<&Variables>) -> u64 {
+    let mut measurer = Measurer { document, variables, fragments: HashMap::new() };
+    measurer.set(&operation.selection_set).once
+}
+
+struct Measurer<'a> {
+    document: &'a ExecutableDocument,
+    variables: Option<&'a Variables>,
+    fragments: HashMap<&'a Name, Cost>,
+}
+
+impl<'a> Measurer<'a> {
+    fn set(&mut self, set: &'a SelectionSet) -> Cost {
+        let mut sum = Cost::default();
+        let is_page = set.ty.ends_with("Connection");
+        for selection in &set.selections {
+            let part = match selection {
+                Selection::Field(field) => self.field(field, is_page),
+                Selection::InlineFragment(fragment) => self.set(&fragment.selection_set),
+                Selection::FragmentSpread(spread) => self.fragment(&spread.fragment_name),
+            };
+            sum.once = sum.once.saturating_add(part.once);
+            sum.a_node = sum.a_node.saturating_add(part.a_node);
+        }
+        sum
+    }
+
+    fn fragment(&mut self, name: &'a Name) -> Cost {
+        if let Some(cost) = self.fragments.get(name) {
+            return *cost;
+        }
+        let document = self.document;
+        let cost = document.fragments.get(name).map(|fragment| self.set(&fragment.selection_set));
+        let cost = cost.unwrap_or_default();
+        self.fragments.insert(name, cost);
+        cost
+    }
+
+    fn field(&mut self, field: &'a Node<Field>, of_page: bool) -> Cost {
+        let below = self.set(&field.selection_set);
+        if of_page && matches!(field.name.as_str(), "nodes" | "edges") {
+            return Cost { once: 1, a_node: below.once };
+        }
+        let nodes = self.page(field);
+        let inner = below.once.saturating_add(below.a_node.saturating_mul(nodes));
+        let times = if field.ty().is_list() { self.length(field) } else { 1 };
+        Cost { once: inner.saturating_mul(times).saturating_add(1), a_node: 0 }
+    }
+
+    /// How long the page of a connection is.
+    fn page(&self, field: &Field) -> u64 {
+        let asked = ["first", "last"].into_iter().find_map(|name| argument(field, name));
+        let longest = MAX_PAGE as u64;
+        match asked {
+            None => DEFAULT_PAGE as u64,
+            Some(value) => self.number(value).unwrap_or(longest).min(longest),
+        }
+    }
+
+    /// How long a list is: as the ids that are asked for, if it is made of those.
+    fn length(&self, field: &Field) -> u64 {
+        match argument(field, "ids") {
+            Some(Value::List(ids)) => ids.len() as u64,
+            Some(Value::Variable(name)) => match self.variables.map(|variables| variables.get(name.as_str()))
+            {
+                Some(Some(async_graphql::Value::List(ids))) => ids.len() as u64,
+                _ => MAX_PAGE as u64,
+            },
+            _ => LIST,
+        }
+    }
+
+    /// A number that is not negative; null says nothing, and what is none is refused by the field.
+    fn number(&self, value: &Value) -> Option<u64> {
+        match value {
+            Value::Int(number) => {
+                Some(number.try_to_i32().ok().and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
+            }
+            Value::Null => Some(DEFAULT_PAGE as u64),
+            Value::Variable(name) => match self.variables?.get(name.as_str()) {
+                Some(async_graphql::Value::Number(number)) => Some(number.as_u64().unwrap_or(0)),
+                _ => Some(DEFAULT_PAGE as u64),
+            },
+            _ => None,
+        }
+    }
+}
+
+fn argument<'a>(field: &'a Field, name: &str) -> Option<&'a Value> {
+    field.arguments.iter().find(|argument| argument.name == name).map(|argument| &*argument.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use apollo_compiler::Schema;
+    use serde_json::json;
+
+    fn cost(query: &str, variables: serde_json::Value) -> u64 {
+        let schema = Schema::parse_and_validate(super::super::sdl(), "schema").expect("valid");
+        let document = ExecutableDocument::parse_and_validate(&schema, query, "query").expect(query);
+        let operation = document.operations.get(None).expect("one");
+        of(&document, operation, Some(&Variables::from_json(variables)))
+    }
+
+    #[test]
+    fn pages_multiply_what_is_in_them_and_fragments_count_where_they_are_spread() {
+        for (query, expected) in [
+            ("{ viewer { role } }", 2),
+            ("{ assets(first: 3) { nodes { id path } } }", 2 + 3 * 2),
+            ("{ assets { totalCount edges { node { id } } } }", 1 + 1 + 1 + 50 * 2),
+            (
+                "{ assets(last: 4) { ...F } } fragment F on AssetConnection { nodes { id } nodes { path } }",
+                1 + 2 + 4 * 2,
+            ),
+            ("{ assets(first: 10) { nodes { versions(first: 20) { nodes { id } } } } }", 2 + 10 * (2 + 20)),
+            ("{ root { ancestors { id } } }", 1 + 1 + 10),
+            ("{ nodes(ids: [\"a\", \"b\", \"c\"]) { id } }", 1 + 3),
+        ] {
+            assert_eq!(cost(query, json!({})), expected, "{query}");
+        }
+        let query = "query($n: Int) { assets(first: $n) { nodes { id } } }";
+        assert_eq!(cost(query, json!({ "n": 7 })), 2 + 7);
+        assert_eq!(cost(query, json!({ "n": 1_000_000 })), 2 + 200, "more is refused");
+        assert_eq!(cost(query, json!({ "n": -1 })), 2);
+        assert_eq!(cost(query, json!({})), 2 + 50);
+    }
+
+    #[test]
+    fn costs_beyond_all_numbers_are_no_fault() {
+        let deep = "folders(first: 200) { nodes { ".repeat(12);
+        let query = format!("{{ root {{ {deep} id {} }} }}", "} } ".repeat(12));
+        assert_eq!(cost(&query, json!({})), u64::MAX);
+    }
+}

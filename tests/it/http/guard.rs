@@ -1,0 +1,258 @@
+//! Bounds of requests: small inputs that would cost much, documents by their hash, documents that are trusted.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use vellum::config::Flags;
+
+use crate::support::{TestServer, sha256};
+
+/// A server in dev mode with settings of its own.
+async fn with(settings: &str) -> TestServer {
+    TestServer::with(Flags { dev: true, ..Flags::default() }, settings).await
+}
+
+async fn post(server: &TestServer, body: &Value) -> (u16, Value) {
+    let response = server.client.post(server.url("/graphql")).json(body).send().await.expect("an answer");
+    (response.status().as_u16(), response.json().await.expect("JSON"))
+}
+
+fn code(answer: &Value) -> &str {
+    answer["errors"][0]["extensions"]["code"].as_str().unwrap_or("none")
+}
+
+#[tokio::test]
+async fn each_bound_is_a_setting_and_says_what_is_too_much() {
+    let wide: String = (0..6).map(|n| format!("a{n}: __typename ")).collect();
+    for (setting, query, said) in [
+        ("max_depth = 3", "{ root { folders { nodes { id } } } }".to_owned(), "more than 3 levels"),
+        ("max_root_fields = 5", format!("{{ {wide} }}"), "more than 5 fields at its root"),
+        ("max_aliases = 5", format!("{{ root {{ {wide} }} }}"), "more than 5 aliases"),
+        ("max_fields = 5", format!("{{ root {{ {wide} }} }}"), "more than 5 fields"),
+        (
+            "max_directives = 2",
+            "{ root { id @skip(if: false) path @include(if: true) name @skip(if: true) } }".to_owned(),
+            "more than 2 directives",
+        ),
+        ("max_tokens = 8", "{ root { id path name } }".to_owned(), "more than 8 tokens"),
+        ("max_document_bytes = 20", "{ root { id path name } }".to_owned(), "longer than 20 bytes"),
+        (
+            "max_definitions = 1",
+            "query A { __typename } query B { __typename }".to_owned(),
+            "more than 1 definitions",
+        ),
+        ("max_cost = 100", "{ assets(first: 51) { nodes { id path } } }".to_owned(), "more than 100 fields"),
+        (
+            "introspection = false",
+            "{ __schema { queryType { name } } }".to_owned(),
+            "does not tell its schema",
+        ),
+        (
+            "introspection = false",
+            "query { ...F } fragment F on Query { t: __type(name: \"Asset\") { name } }".to_owned(),
+            "does not tell its schema",
+        ),
+    ] {
+        let server = with(&format!("[graphql]\n{setting}\n")).await;
+        let (_, answer) = post(&server, &json!({ "query": query })).await;
+        assert_eq!(code(&answer), "GRAPHQL_VALIDATION_FAILED", "{setting}: {answer}");
+        assert!(
+            answer["errors"][0]["message"].as_str().is_some_and(|it| it.contains(said)),
+            "{setting}: {answer}"
+        );
+        let (_, fine) = post(&server, &json!({ "query": "{ __typename }" })).await;
+        assert_eq!(fine["data"]["__typename"], "Query", "{setting}: {fine}");
+    }
+    let server = with("[graphql]\nmax_body_bytes = 100\n").await;
+    let (status, _) =
+        post(&server, &json!({ "query": "{ __typename }", "variables": { "x": "x".repeat(100) } })).await;
+    assert_eq!(status, 413);
+}
+
+#[tokio::test]
+async fn what_an_operation_costs_depends_on_its_variables() {
+    let server = with("[graphql]\nmax_cost = 1000\n").await;
+    let query = "query($n: Int) { assets(first: $n) { nodes { versions(first: $n) { nodes { id } } } } }";
+    let (_, answer) = post(&server, &json!({ "query": query, "variables": { "n": 5 } })).await;
+    assert!(answer["data"].is_object(), "{answer}");
+    let (_, answer) = post(&server, &json!({ "query": query, "variables": { "n": 100 } })).await;
+    assert_eq!(code(&answer), "GRAPHQL_VALIDATION_FAILED", "{answer}");
+}
+
+/// Documents of up to 64 KB that cost a naive server minutes, or its memory.
+pub fn bombs() -> Vec<(&'static str, String)> {
+    let mut spreads = String::from("query { ...f0 }");
+    for level in 0..30 {
+        let _ =
+            write!(spreads, " fragment f{level} on Query {{ {} }}", format!("...f{} ", level + 1).repeat(30));
+    }
+    spreads.push_str(" fragment f30 on Query { __typename }");
+    let mut cycle = String::from("query { ...f0 }");
+    for level in 0..90 {
+        let _ = write!(cycle, " fragment f{level} on Query {{ ...f{} }}", (level + 1) % 90);
+    }
+    let names = (0..6000).map(|n| format!("a{n}:__typename "));
+    let aliases: String = names
+        .scan(0, |size, name| {
+            *size += name.len();
+            (*size < 64_000).then_some(name)
+        })
+        .collect();
+    let overlapping = (0..400).fold(String::new(), |mut text, _| {
+        text.push_str("root{folders{nodes{id path name title}}assets{nodes{id path}}}");
+        text
+    });
+    vec![
+        ("fragments", spreads),
+        ("a cycle", cycle),
+        ("aliases", format!("{{{aliases}}}")),
+        ("the same fields", format!("{{{overlapping}}}")),
+        ("directives", format!("{{__typename {}}}", "@skip(if:false)".repeat(4000))),
+        ("directives that are none", format!("{{__typename {}}}", "@x".repeat(30_000))),
+        ("depth", format!("{}x{}", "{a".repeat(16_000), "}".repeat(16_000))),
+        ("inline fragments", format!("{}x{}", "{...".repeat(12_000), "}".repeat(12_000))),
+        ("lists in values", format!("{{asset(path:{}{}){{id}}}}", "[".repeat(30_000), "]".repeat(30_000))),
+        (
+            "objects in values",
+            format!("{{asset(path:{}1{}){{id}}}}", "{a:".repeat(15_000), "}".repeat(15_000)),
+        ),
+        (
+            "types of variables",
+            format!("query($a:{}Int{}){{__typename}}", "[".repeat(30_000), "]".repeat(30_000)),
+        ),
+        (
+            "variables",
+            format!("query({}){{__typename}}", (0..4000).map(|n| format!("$v{n}:Int ")).collect::<String>()),
+        ),
+        ("comments", "#".repeat(64_000)),
+        ("a string", format!("{{asset(path:\"{}\"){{id}}}}", "x".repeat(63_000))),
+        (
+            "introspection",
+            format!("{{__schema{{types{{{}}}}}}}", "fields{type{".repeat(6) + "name" + &"}}".repeat(6)),
+        ),
+        ("operations", (0..2700).map(|n| format!("query q{n}{{__typename}}")).collect()),
+    ]
+}
+
+#[tokio::test]
+async fn documents_that_would_cost_much_are_refused_and_others_notice_nothing() {
+    let server = TestServer::start().await;
+    for (what, bomb) in bombs() {
+        assert!(bomb.len() <= 65_536, "{what}: {}", bomb.len());
+        let (_, answer) = post(&server, &json!({ "query": bomb })).await;
+        let code = code(&answer);
+        let known = [
+            "GRAPHQL_PARSE_FAILED",
+            "GRAPHQL_VALIDATION_FAILED",
+            "BAD_USER_INPUT",
+            "OPERATION_RESOLUTION_FAILURE",
+        ];
+        assert!(known.contains(&code) || what == "a string", "{what}: {answer}");
+        assert!(answer.to_string().len() < 20_000, "{what}: the answer is long");
+    }
+    assert_eq!(server.gql("{ __typename }", json!({})).await["__typename"], "Query");
+}
+
+#[tokio::test]
+async fn a_document_that_was_sent_once_is_known_by_its_hash() {
+    let server = TestServer::start().await;
+    let query = "query Role($x: Boolean = true) { viewer { role @include(if: $x) } }";
+    let hash = sha256(query.as_bytes());
+    let extensions = |hash: &str| json!({ "persistedQuery": { "version": 1, "sha256Hash": hash } });
+    let cold = json!({ "extensions": extensions(&hash) });
+    let (_, answer) = post(&server, &cold).await;
+    assert_eq!(code(&answer), "PERSISTED_QUERY_NOT_FOUND");
+    assert_eq!(answer["errors"][0]["message"], "PersistedQueryNotFound");
+    let wrong = json!({ "query": "{ __typename }", "extensions": extensions(&hash) });
+    assert_eq!(code(&post(&server, &wrong).await.1), "BAD_USER_INPUT");
+    let invalid = "{ nothing }";
+    let sent = json!({ "query": invalid, "extensions": extensions(&sha256(invalid.as_bytes())) });
+    assert_eq!(code(&post(&server, &sent).await.1), "GRAPHQL_VALIDATION_FAILED");
+    let again = json!({ "extensions": extensions(&sha256(invalid.as_bytes())) });
+    assert_eq!(
+        code(&post(&server, &again).await.1),
+        "PERSISTED_QUERY_NOT_FOUND",
+        "what is not valid is not kept"
+    );
+
+    let (_, sent) = post(&server, &json!({ "query": query, "extensions": extensions(&hash) })).await;
+    assert_eq!(sent["data"]["viewer"]["role"], "ADMIN");
+    let (_, warm) =
+        post(&server, &json!({ "extensions": extensions(&hash), "variables": { "x": false } })).await;
+    assert_eq!(warm["data"]["viewer"], json!({}));
+    let url = format!(
+        "/graphql?extensions={}",
+        percent_encoding::utf8_percent_encode(
+            &extensions(&hash).to_string(),
+            percent_encoding::NON_ALPHANUMERIC
+        )
+    );
+    let got: Value = server.get(&url, &[]).await.json().await.expect("JSON");
+    assert_eq!(got["data"]["viewer"]["role"], "ADMIN");
+    for bad in [json!({ "version": 2, "sha256Hash": hash }), json!({ "version": 1 }), json!("x")] {
+        let (status, _) = post(&server, &json!({ "extensions": { "persistedQuery": bad } })).await;
+        assert_eq!(status, 400);
+    }
+    let off = with("[graphql]\npersisted_queries = false\n").await;
+    assert_eq!(code(&post(&off, &cold).await.1), "PERSISTED_QUERY_NOT_SUPPORTED");
+}
+
+#[tokio::test]
+async fn where_documents_are_trusted_no_others_are_executed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (role, kind) = ("query Role { viewer { role } }", "{ viewer { actor { kind } } }");
+    std::fs::create_dir(folder.path().join("inner")).expect("made");
+    std::fs::write(folder.path().join("role.graphql"), role).expect("written");
+    std::fs::write(folder.path().join("inner/kind.gql"), kind).expect("written");
+    let manifest = folder.path().join("manifest.json");
+    let operations = json!([{ "id": "role", "name": "Role", "type": "query", "body": role }, { "id": "kind", "body": kind }]);
+    std::fs::write(
+        &manifest,
+        json!({ "format": "apollo-persisted-query-manifest", "version": 1, "operations": operations })
+            .to_string(),
+    )
+    .expect("written");
+    let plain = folder.path().join("plain.json");
+    std::fs::write(&plain, json!({ "role": role, "kind": kind }).to_string()).expect("written");
+    for path in [folder.path(), &manifest, &plain] {
+        let server =
+            with(&format!("[graphql]\ntrusted_documents = {:?}\n", path.display().to_string())).await;
+        assert_eq!(post(&server, &json!({ "query": role })).await.1["data"]["viewer"]["role"], "ADMIN");
+        let hash = json!({ "persistedQuery": { "version": 1, "sha256Hash": sha256(kind.as_bytes()) } });
+        assert_eq!(
+            post(&server, &json!({ "extensions": hash })).await.1["data"]["viewer"]["actor"]["kind"],
+            "USER"
+        );
+        let id =
+            if path.is_dir() { format!("sha256:{}", sha256(role.as_bytes())) } else { "role".to_owned() };
+        assert_eq!(post(&server, &json!({ "documentId": id })).await.1["data"]["viewer"]["role"], "ADMIN");
+        assert_eq!(
+            code(&post(&server, &json!({ "documentId": "other" })).await.1),
+            "PERSISTED_QUERY_NOT_FOUND"
+        );
+        for other in
+            ["{ viewer { role } }", "query Role { viewer { role } } ", "{ __schema { queryType { name } } }"]
+        {
+            let hash = json!({ "persistedQuery": { "version": 1, "sha256Hash": sha256(other.as_bytes()) } });
+            assert_eq!(
+                code(&post(&server, &json!({ "query": other, "extensions": hash })).await.1),
+                "FORBIDDEN",
+                "{other}"
+            );
+        }
+        let mut socket = server.socket().await;
+        socket.subscribe("1", "{ viewer { role } }", json!({})).await;
+        assert_eq!(socket.next().await["payload"][0]["extensions"]["code"], "FORBIDDEN");
+        socket.subscribe("2", role, json!({})).await;
+        assert_eq!(socket.event().await["viewer"]["role"], "ADMIN");
+    }
+}
+
+#[tokio::test]
+async fn the_explorer_can_be_switched_off() {
+    let html = [("accept", "text/html")];
+    assert_eq!(TestServer::start().await.get("/graphql", &html).await.status(), 200);
+    let server = with("[graphql]\nexplorer = false\n").await;
+    assert_eq!(server.get("/graphql", &html).await.status(), 406);
+    assert_eq!(server.get("/explorer/app.js", &[]).await.status(), 404);
+}
