@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -91,6 +92,53 @@ pub enum LogFormat {
     Json,
 }
 
+/// How often something may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// In the long run; 0 is as often as one likes.
+    pub per_second: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+/// How often one may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Who shows no token, by address.
+    pub address: Rate,
+    /// Who shows one.
+    pub token: Rate,
+}
+
+/// The section as files and the environment give it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRates {
+    address_per_second: i64,
+    address_burst: i64,
+    token_per_second: i64,
+    token_burst: i64,
+}
+
+impl RawRates {
+    fn check(&self) -> Result<Rates, ConfigError> {
+        let number = |name, value| {
+            let value = in_range(name, value, 0..=1_000_000, "0 to 1000000")?;
+            Ok(u32::try_from(value).expect("at most 1000000"))
+        };
+        Ok(Rates {
+            address: Rate {
+                per_second: number("rate_limit.address_per_second", self.address_per_second)?,
+                burst: number("rate_limit.address_burst", self.address_burst)?,
+            },
+            token: Rate {
+                per_second: number("rate_limit.token_per_second", self.token_per_second)?,
+                burst: number("rate_limit.token_burst", self.token_burst)?,
+            },
+        })
+    }
+}
+
 /// Settings as a file, the environment and flags give them, before they are checked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,6 +149,8 @@ struct Raw {
     public_url: String,
     dev: bool,
     allowed_origins: Vec<String>,
+    trusted_proxies: Vec<String>,
+    metrics_listen: String,
     upload_ttl_seconds: i64,
     trash_ttl_seconds: i64,
     changelog_ttl_seconds: i64,
@@ -115,6 +165,7 @@ struct Raw {
     storage: BTreeMap<String, storage::Raw>,
     jwt: Option<jwt::Raw>,
     graphql: graphql::Raw,
+    rate_limit: RawRates,
     log: String,
     log_format: String,
 }
@@ -154,6 +205,12 @@ pub struct Config {
     pub storage: BTreeMap<String, Backend>,
     /// Which of them takes new bytes, unless an admin chose another one.
     pub default_storage: String,
+    /// Proxies whose word on where a request comes from is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where metrics are served to whoever reaches it; none, only with a token.
+    pub metrics_listen: Option<SocketAddr>,
+    /// How often one may ask.
+    pub rates: Rates,
     /// Bounds of GraphQL requests.
     pub graphql: Graphql,
     /// How people are known by JSON Web Tokens; none, not at all.
@@ -211,6 +268,13 @@ impl Raw {
             default_storage,
             jwt: self.jwt.map(jwt::Raw::check).transpose()?,
             graphql: self.graphql.check()?,
+            trusted_proxies: self
+                .trusted_proxies
+                .iter()
+                .map(|text| network(text))
+                .collect::<Result<_, _>>()?,
+            metrics_listen: metrics_address(&self.metrics_listen)?,
+            rates: self.rate_limit.check()?,
             listen,
             database_url: database_url(self.database_url, &data_dir)?,
             data_dir,
@@ -286,6 +350,17 @@ fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
     })
 }
 
+fn metrics_address(text: &str) -> Result<Option<SocketAddr>, ConfigError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    listen_address(text).map(Some).map_err(|_| ConfigError::Value {
+        name: "metrics_listen",
+        problem: format!("{text:?} is not an address and port"),
+        allowed: "ADDRESS:PORT, e.g. 127.0.0.1:9464, or nothing",
+    })
+}
+
 /// Whether only programs on this machine can reach the address.
 fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
@@ -343,6 +418,15 @@ fn origin(text: &str) -> Result<String, ConfigError> {
         name: "allowed_origins",
         problem: format!("{text:?} is not an origin"),
         allowed: "a list of origins, e.g. [\"https://app.example.com\"]",
+    })
+}
+
+fn network(text: &str) -> Result<IpNet, ConfigError> {
+    let found = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    found.map_err(|_| ConfigError::Value {
+        name: "trusted_proxies",
+        problem: format!("{text:?} is no address and no network"),
+        allowed: "a list of these, e.g. [\"127.0.0.1\", \"10.0.0.0/8\"]",
     })
 }
 

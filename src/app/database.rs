@@ -95,6 +95,23 @@ impl Database {
         migrated
     }
 
+    /// The pools of connections: their name, how many there are, how many of those are idle.
+    #[must_use]
+    pub fn pools(&self) -> Vec<(&'static str, u32, usize)> {
+        let pools = [("read", &self.read), ("write", &self.write)].into_iter();
+        let sizes = pools.map(|(name, pool)| match pool.get_database_backend() {
+            DbBackend::Postgres => {
+                let pool = pool.get_postgres_connection_pool();
+                (name, pool.size(), pool.num_idle())
+            }
+            _ => {
+                let pool = pool.get_sqlite_connection_pool();
+                (name, pool.size(), pool.num_idle())
+            }
+        });
+        sizes.collect()
+    }
+
     /// See [`App::turn`](super::App::turn).
     pub(super) async fn turn(&self) -> Result<Option<Turn>, DbErr> {
         if self.read.get_database_backend() != DbBackend::Postgres {

@@ -8,6 +8,7 @@ mod database;
 mod inline;
 mod joins;
 mod log;
+mod metrics;
 mod quick;
 mod signer;
 mod transaction;
@@ -31,6 +32,7 @@ pub use clock::Clock;
 pub use crash::crash_point;
 pub use database::{Database, Turn};
 pub use inline::Inline;
+pub use metrics::{Metrics, Readings};
 pub use quick::Quick;
 pub use signer::Signer;
 pub use writer::{Done, Job, Tx};
@@ -64,6 +66,7 @@ struct Inner {
     announcements: broadcast::Sender<UploadIntentId>,
     joins: Joins,
     known_tokens: Cache<TokenId, Arc<token::Model>>,
+    metrics: Metrics,
     collecting: Mutex<()>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -104,6 +107,7 @@ impl App {
             announcements,
             joins,
             known_tokens: Cache::builder().max_capacity(KNOWN_TOKENS).time_to_live(TOKENS_KNOWN_FOR).build(),
+            metrics: Metrics::default(),
             collecting: Mutex::new(()),
             stop,
             tasks,
@@ -221,6 +225,12 @@ impl App {
     #[must_use]
     pub(crate) fn known_tokens(&self) -> &Cache<TokenId, Arc<token::Model>> {
         &self.0.known_tokens
+    }
+
+    /// What the process counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// Held by who removes bytes that nothing needs.

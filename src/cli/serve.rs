@@ -1,6 +1,7 @@
 //! `vellum serve`.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,7 +31,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     search::fill(&app).await?;
     app.spawn(gc::clean_forever(app.clone()));
     greet(&public_url, dev, &data_dir);
-    let routes = http::router(Server::new(app.clone(), auth)?);
+    let server = Server::new(app.clone(), auth)?;
+    if let Some(address) = app.config().metrics_listen {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("cannot listen on {address} for metrics"))?;
+        let routes = http::metrics_router(server.clone());
+        app.spawn(async move {
+            if let Err(error) = axum::serve(listener, routes).await {
+                tracing::error!(%error, "metrics are not served any more");
+            }
+        });
+    }
+    let routes = http::router(server);
     let stopping = app.stopping().clone();
     tokio::spawn(async move {
         wait_for_signal().await;
@@ -43,7 +55,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         give_up_on_silence(stream);
     });
     let stopped = app.stopping().clone();
-    let serving = axum::serve(listener, routes).with_graceful_shutdown(stopped.clone().cancelled_owned());
+    let serving = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(stopped.clone().cancelled_owned());
     let overtime = async {
         stopped.cancelled().await;
         tokio::time::sleep(grace).await;

@@ -45,10 +45,13 @@ pub async fn collect(app: &App) -> Result<usize> {
         if due.is_empty() {
             return Ok(removed);
         }
+        let tried = due.len();
         let removals: Vec<_> = due.into_iter().map(|row| remove(app, row, &away)).collect();
         let gone = stream::iter(removals).buffer_unordered(REMOVALS).filter_map(future::ready).collect();
         let gone: Vec<garbage::Model> = gone.await;
         crate::app::crash_point("gc-bytes");
+        app.metrics().removed("removed", gone.len());
+        app.metrics().removed("later", tried - gone.len());
         removed += gone.len();
         forget(app, gone).await?;
     }

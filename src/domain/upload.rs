@@ -151,6 +151,9 @@ pub async fn finish(app: &App, actor: &Actor, finishing: Finishing) -> Result<Co
             Err(error) => return Err(error),
             Ok(committed) => {
                 ready.settle(app).await;
+                if !committed.changes.is_empty() {
+                    app.metrics().uploads("finished", 1);
+                }
                 return Ok(committed);
             }
         }
@@ -331,6 +334,9 @@ pub async fn cancel(app: &App, actor: &Actor, id: UploadIntentId) -> Result<uplo
     })
     .await?;
     let intent = committed.value;
+    if intent.status == Status::Cancelled {
+        app.metrics().uploads("cancelled", 1);
+    }
     app.announce(intent.id);
     if let Some(key) = intent.staging_key.as_deref().and_then(|key| key.parse().ok()) {
         discard_staged(app, &intent, &key).await;

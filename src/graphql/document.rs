@@ -47,6 +47,8 @@ pub struct Operation {
     pub kind: OperationKind,
     /// What those have in common who are to be told the same; none when nobody else can be.
     pub(super) shared: Option<Arc<str>>,
+    /// What it is called.
+    pub(super) name: Option<String>,
     document: ExecutableDocument,
     variables: Variables,
 }
@@ -152,7 +154,8 @@ impl Documents {
         );
         let shared =
             if kind == OperationKind::Subscription { document.shared(operation, &variables) } else { None };
-        Ok(Operation { kind, shared, document: executable, variables })
+        let name = operation.name.as_ref().map(|name| name.as_str().to_owned());
+        Ok(Operation { kind, shared, name, document: executable, variables })
     }
 
     /// Looks closely only where it may be too much at all.

@@ -29,7 +29,7 @@ mod version;
 mod viewer;
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_graphql::{MergedObject, MergedSubscription, Response, SDLExportOptions, ValidationMode};
 use futures_util::StreamExt as _;
@@ -147,12 +147,17 @@ impl Graphql {
     /// # Errors
     /// The errors of a document or of variables that cannot be used.
     pub fn prepare(&self, params: &Params) -> Result<Operation, Refusal> {
-        self.documents.prepare(params)
+        let prepared = self.documents.prepare(params);
+        if prepared.is_err() {
+            self.app.metrics().operation(None, "none", "refused", None);
+        }
+        prepared
     }
 
     /// Executes a query or a mutation.
     pub async fn execute(&self, actor: &Actor, operation: Operation) -> Response {
         let is_mutation = operation.kind == OperationKind::Mutation;
+        let began = Instant::now();
         let (request, batches) = self.request(actor, &operation, TextBudget::default());
         let execution = std::pin::pin!(stream::once(self.schema.execute(request)));
         let mut driven = AssertUnwindSafe(Driven::new(execution, batches)).catch_unwind();
@@ -165,12 +170,16 @@ impl Graphql {
                 error::response(&Error::RateLimited("the operation took too long: ask for less".to_owned()))
             }
         };
+        let outcome = if response.errors.is_empty() { "ok" } else { "error" };
+        let kind = if is_mutation { "mutation" } else { "query" };
+        self.app.metrics().operation(operation.name.as_deref(), kind, outcome, Some(began.elapsed()));
         error::finish(response)
     }
 
     /// Executes a subscription: an answer for each event. Those who subscribe to the same share its execution.
     #[must_use]
     pub fn subscribe(&self, actor: &Actor, operation: Operation) -> BoxStream<'static, Payload> {
+        self.app.metrics().operation(operation.name.as_deref(), "subscription", "ok", None);
         if let Some(shared) = operation.shared.clone() {
             let member = Member::new(self.clone(), actor, operation, shared);
             return stream::unfold(member, |mut member| async { Some((member.next().await?, member)) })

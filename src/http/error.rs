@@ -78,6 +78,11 @@ fn respond(status: StatusCode, mut problem: serde_json::Value) -> Response {
     response
 }
 
+/// The answer to a request that is refused before it is looked at.
+pub fn refused(error: Error) -> Response {
+    HttpError(error).into_response()
+}
+
 /// A request that cannot be met, with a status that no domain error has.
 pub fn refuse(status: StatusCode, detail: &str) -> Response {
     respond(status, json!({ "code": "BAD_USER_INPUT", "detail": detail }))

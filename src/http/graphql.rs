@@ -158,6 +158,12 @@ async fn run(
     with_headers(GraphQLResponse::from(response).into_response(), media_type)
 }
 
+/// The answer to a request that is refused before it is looked at.
+pub fn refused(error: &Error) -> Response {
+    let errors = json!({ "errors": [error_json(&error.to_string(), error.code())] });
+    answer(HttpError::status_of(error), MediaType::Json, &errors)
+}
+
 /// It is not known who asks.
 fn unknown(error: &Error, media_type: MediaType) -> Response {
     let status = HttpError::status_of(error);

@@ -3,11 +3,14 @@
 mod assets;
 mod auth;
 mod bytes;
+mod edge;
 mod error;
 mod graphql;
 mod health;
+mod metrics;
 mod pages;
 mod params;
+mod rate;
 mod socket;
 mod stream;
 mod ui;
@@ -18,18 +21,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderValue, Method, Request, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware;
 use axum::response::Redirect;
 use axum::routing::{any, get, put};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
-use tower_http::trace::TraceLayer;
 
 use crate::app::App;
 use crate::graphql::Graphql;
 pub use auth::{Auth, token_path};
+use edge::Edge;
+pub use metrics::router as metrics_router;
 use pages::Pages;
 
 /// What subscribers are told when `max_connections` are there, and after how many seconds to come again.
@@ -45,6 +49,7 @@ struct Inner {
     graphql: Graphql,
     auth: Auth,
     pages: Pages,
+    edge: Edge,
     /// Connections that subscriptions may have.
     connections: Arc<Semaphore>,
     /// Operations that may run on all sockets.
@@ -59,9 +64,10 @@ impl Server {
     pub fn new(app: App, auth: Auth) -> anyhow::Result<Self> {
         let graphql = Graphql::new(&app)?;
         let pages = Pages::new(app.config(), app.public_url());
+        let edge = Edge::new(&app);
         let connections = Arc::new(Semaphore::new(app.config().max_connections));
         let operations = Arc::new(Semaphore::new(app.config().max_operations));
-        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, connections, operations })))
+        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, edge, connections, operations })))
     }
 
     /// The library.
@@ -78,8 +84,19 @@ impl Server {
         &self.0.auth
     }
 
+    fn edge(&self) -> &Edge {
+        &self.0.edge
+    }
+
     fn pages(&self) -> &Pages {
         &self.0.pages
+    }
+
+    /// How many connections subscriptions have, and how many operations run on sockets.
+    fn in_use(&self) -> (usize, usize) {
+        let config = self.0.app.config();
+        let connections = config.max_connections - self.0.connections.available_permits();
+        (connections, config.max_operations - self.0.operations.available_permits())
     }
 
     /// One of the connections that subscriptions may have, while there is one left.
@@ -116,6 +133,7 @@ pub fn router(server: Server) -> Router {
         .route("/explorer/{file}", get(ui::explorer_file))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::known))
         .method_not_allowed_fallback(error::no_method)
         .merge(bytes)
         .merge(uploads)
@@ -123,13 +141,8 @@ pub fn router(server: Server) -> Router {
         .fallback(error::no_route)
         .layer(middleware::from_fn_with_state(server.clone(), pages::known_host))
         .layer(CatchPanicLayer::custom(error::panicked))
-        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .layer(middleware::from_fn_with_state(server.clone(), edge::pass))
         .with_state(server)
-}
-
-/// A span without the query string, which may have a signature.
-fn span<B>(request: &Request<B>) -> tracing::Span {
-    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }
 
 /// Any page may send bytes to a signed URL that it was given: the signature is what counts.
@@ -151,5 +164,6 @@ fn trusted_pages(server: &Server) -> CorsLayer {
         .allow_origin(AllowOrigin::predicate(trusted))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("x-request-id")])
         .max_age(Duration::from_secs(3600))
 }

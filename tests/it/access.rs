@@ -128,11 +128,12 @@ const OPERATIONS: [(&str, [&str; 4]); 73] = [
 ];
 
 /// Methods, routes and URLs, with the status that each role gets.
-const ROUTES: [(&str, &str, &str, [u16; 4]); 27] = [
+const ROUTES: [(&str, &str, &str, [u16; 4]); 28] = [
     ("GET", "/", "/", [303; 4]),
     ("GET", "/explorer/{file}", "/explorer/app.js", [200; 4]),
     ("GET", "/healthz", "/healthz", [200; 4]),
     ("GET", "/readyz", "/readyz", [200; 4]),
+    ("GET", "/metrics", "/metrics", [401, 200, 200, 200]),
     ("GET", "/assets/{*path}", "/assets/a/public", [200; 4]),
     ("HEAD", "/assets/{*path}", "/assets/a/public", [200; 4]),
     ("GET", "/assets/{*path}", "/assets/a/private", [404, 200, 200, 200]),

@@ -285,5 +285,8 @@ pub(super) async fn settle(
         })
     })
     .await?;
+    if committed.value.status == Status::Rejected {
+        app.metrics().uploads("rejected", 1);
+    }
     Ok(committed.value)
 }

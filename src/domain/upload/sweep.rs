@@ -49,6 +49,9 @@ pub async fn sweep(app: &App) -> Result<usize> {
     let ids: Vec<UploadIntentId> = due.iter().map(|intent| intent.id).collect();
     if !ids.is_empty() {
         expire(app, ids.clone()).await?;
+        let open =
+            |intent: &&upload_intent::Model| matches!(intent.status, Status::Created | Status::Received);
+        app.metrics().uploads("expired", due.iter().filter(open).count());
         for id in &ids {
             app.announce(*id);
         }

@@ -1,6 +1,7 @@
 //! The HTTP edge by its routes.
 
 mod assets;
+mod edge;
 mod graphql;
 mod guard;
 mod health;

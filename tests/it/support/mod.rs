@@ -106,7 +106,9 @@ impl TestServer {
         let app = App::open(config, public_url.clone(), clock.clone()).await.expect("a library");
         let auth = Auth::open(&app).expect("a token");
         let routes = router(Server::new(app.clone(), auth).expect("a server"));
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        tokio::spawn(async move {
+            axum::serve(listener, routes.into_make_service_with_connect_info::<std::net::SocketAddr>()).await
+        });
         // Redirects are told, not followed.
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
         Self { app, clock, address, client, folder, token: None, database }

@@ -1,0 +1,201 @@
+//! What every request passes on its way in and every answer on its way out: an id, the address that it comes from, how
+//! often that one may ask, and the headers that tell browsers to be careful.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use ipnet::IpNet;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::error;
+use super::rate::Limits;
+use super::{Server, graphql};
+use crate::app::App;
+use crate::domain::error::Error;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Longest request id that is taken from a client.
+const MAX_ID: usize = 128;
+/// Asked for by those who look after the server: they are never too many.
+const FOR_OPERATORS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Looks at requests.
+pub struct Edge {
+    proxies: Vec<IpNet>,
+    limits: Option<Arc<Limits>>,
+    /// Whether clients reach the server by https.
+    encrypted: bool,
+}
+
+impl Edge {
+    /// As the settings have it.
+    pub fn new(app: &App) -> Self {
+        let limits = Limits::new(app).map(Arc::new);
+        if let Some(limits) = limits.clone() {
+            app.spawn(async move {
+                loop {
+                    tokio::time::sleep(Limits::forget_every()).await;
+                    limits.forget();
+                }
+            });
+        }
+        let encrypted = app.public_url().starts_with("https://");
+        Self { proxies: app.config().trusted_proxies.clone(), limits, encrypted }
+    }
+
+    /// Where a request comes from. What it says itself of that counts as far as proxies that are trusted said so: the last
+    /// address that none of them has.
+    fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let trusted = |address: &IpAddr| {
+            let address = address.to_canonical();
+            self.proxies.iter().any(|proxies| proxies.contains(&address))
+        };
+        let mut address = peer.to_canonical();
+        let values: Vec<&str> =
+            headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+        let mut said = values.iter().flat_map(|value| value.split(',')).rev();
+        while trusted(&address) {
+            // What is no address was not said by a proxy.
+            match said.next().and_then(|text| text.trim().parse::<IpAddr>().ok()) {
+                Some(next) => address = next.to_canonical(),
+                None => break,
+            }
+        }
+        address
+    }
+}
+
+/// Lets a request pass.
+pub async fn pass(State(server): State<Server>, mut request: Request, next: Next) -> Response {
+    let edge = server.edge();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip());
+    let address = edge.address(peer, request.headers());
+    let id = request_id(request.headers());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let span = tracing::info_span!(
+        "request",
+        id = id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        // Without the query string, which may have a signature.
+        path = request.uri().path(),
+        %address,
+    );
+    let shown = request.headers().get(header::AUTHORIZATION).cloned();
+    let path = request.uri().path();
+    let counted = edge.limits.as_ref().filter(|_| !FOR_OPERATORS.contains(&path));
+    let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
+    let method = method_name(request.method());
+    let began = Instant::now();
+    let refused =
+        counted.and_then(|limits| limits.count(address, shown.as_ref().map(HeaderValue::as_bytes)).err());
+    let mut response = match refused {
+        Some(wait) => {
+            server.app().metrics().rate_limited();
+            let error = Error::RateLimited("too many requests: come again later".to_owned());
+            let mut response =
+                if path == "/graphql" { graphql::refused(&error) } else { error::refused(error) };
+            let wait = HeaderValue::from(wait.as_secs().saturating_add(1));
+            response.headers_mut().insert(header::RETRY_AFTER, wait);
+            response
+        }
+        None => next.run(request).instrument(span).await,
+    };
+    if let Some(limits) = counted_after(edge, &response).filter(|_| shown.is_some()) {
+        limits.count_wrong(address);
+    }
+    server.app().metrics().request(&route, method, response.status().as_u16(), began.elapsed());
+    add_headers(response.headers_mut(), id, edge.encrypted);
+    response
+}
+
+/// Methods as they are counted: others can be made up.
+fn method_name(method: &Method) -> &'static str {
+    const KNOWN: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"];
+    KNOWN.into_iter().find(|known| method.as_str() == *known).unwrap_or("(other)")
+}
+
+fn counted_after<'a>(edge: &'a Edge, response: &Response) -> Option<&'a Arc<Limits>> {
+    edge.limits.as_ref().filter(|_| response.status() == StatusCode::UNAUTHORIZED)
+}
+
+/// The id that a client or proxy gave, if it is one that can stand in a log, or a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:=/+".contains(byte);
+    let given = headers.get(REQUEST_ID);
+    let given = given.filter(|id| (1..=MAX_ID).contains(&id.len()) && id.as_bytes().iter().all(plain));
+    given.cloned().unwrap_or_else(|| {
+        HeaderValue::from_str(&Uuid::new_v4().simple().to_string()).expect("hex digits are a value")
+    })
+}
+
+/// What every answer carries, unless it says something else by itself.
+fn add_headers(headers: &mut HeaderMap, id: HeaderValue, encrypted: bool) {
+    headers.insert(REQUEST_ID, id);
+    let strict = encrypted.then_some((header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
+    let careful = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("x-permitted-cross-domain-policies"), "none"),
+    ];
+    for (name, value) in careful.into_iter().chain(strict) {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    // What is no file of somebody's has nothing to show in a frame, and nothing to run.
+    if !headers.contains_key(header::CONTENT_DISPOSITION) {
+        let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
+        headers.entry(header::X_FRAME_OPTIONS).or_insert(HeaderValue::from_static("DENY"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(peer: &str, said: &[&str]) -> String {
+        let proxies = ["127.0.0.1/32", "10.0.0.0/8"].map(|net| net.parse().expect("a network")).to_vec();
+        let edge = Edge { proxies, limits: None, encrypted: false };
+        let mut headers = HeaderMap::new();
+        for value in said {
+            headers.append(FORWARDED_FOR, HeaderValue::from_str(value).expect("a value"));
+        }
+        edge.address(peer.parse().expect("an address"), &headers).to_string()
+    }
+
+    #[test]
+    fn only_what_trusted_proxies_say_counts() {
+        for (peer, said, is) in [
+            ("192.0.2.1", &[][..], "192.0.2.1"),
+            ("192.0.2.1", &["198.51.100.7"], "192.0.2.1"),
+            ("127.0.0.1", &[], "127.0.0.1"),
+            ("127.0.0.1", &["198.51.100.7"], "198.51.100.7"),
+            ("::ffff:127.0.0.1", &["198.51.100.7"], "198.51.100.7"),
+            ("127.0.0.1", &["1.2.3.4, 198.51.100.7"], "198.51.100.7"),
+            ("127.0.0.1", &["1.2.3.4", "198.51.100.7, 10.1.1.1"], "198.51.100.7"),
+            ("127.0.0.1", &["1.2.3.4, nonsense, 10.1.1.1"], "10.1.1.1"),
+            ("10.0.0.1", &["10.0.0.2, 10.0.0.3"], "10.0.0.2"),
+        ] {
+            assert_eq!(address(peer, said), is, "{peer} {said:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_could_forge_a_log_line_is_not_taken() {
+        let given = |id: &str| {
+            let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_str(id).expect("a value"))]);
+            request_id(&headers).to_str().expect("a text").to_owned()
+        };
+        assert_eq!(given("abc-123_4"), "abc-123_4");
+        for bad in ["a b", "", "\"x\"", &"x".repeat(200)] {
+            assert_eq!(given(bad).len(), 32, "{bad}");
+        }
+    }
+}

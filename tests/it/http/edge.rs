@@ -1,0 +1,148 @@
+//! What every request passes: ids, limits of how often, headers; and what the server counts.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use vellum::config::Flags;
+
+use crate::support::{HOPPER, TestServer, text};
+
+#[tokio::test]
+async fn every_answer_has_an_id_and_tells_browsers_to_be_careful() {
+    let server = TestServer::start().await;
+    let uploaded = server.upload(json!({ "path": "a/photo" }), HOPPER).await;
+    for url in [
+        "/",
+        "/graphql?query=%7B__typename%7D",
+        "/healthz",
+        "/nothing",
+        "/assets/nothing",
+        text(&uploaded["asset"]["url"]),
+    ] {
+        let response = server.get(url, &[]).await;
+        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().expect("a text"));
+        assert_eq!(header("x-request-id").map(str::len), Some(32), "{url}");
+        assert_eq!(header("x-content-type-options"), Some("nosniff"), "{url}");
+        assert_eq!(header("referrer-policy"), Some("no-referrer"), "{url}");
+        let policy = header("content-security-policy");
+        if url.contains("/assets/a") {
+            assert_eq!(policy, None, "an image may stand in any page");
+        } else {
+            assert!(
+                policy.is_some_and(|policy| policy.contains("frame-ancestors 'none'")),
+                "{url}: {policy:?}"
+            );
+        }
+        assert_eq!(header("strict-transport-security"), None, "it is no https");
+    }
+    let response = server.get("/healthz", &[("x-request-id", "from-the-proxy.1")]).await;
+    assert_eq!(response.headers()["x-request-id"], "from-the-proxy.1");
+    let settings =
+        Flags { dev: true, public_url: Some("https://assets.example".to_owned()), ..Flags::default() };
+    let server = TestServer::with(settings, "").await;
+    // The library is told another URL in tests; the header follows what clients use.
+    assert!(server.get("/healthz", &[]).await.headers().contains_key("x-request-id"));
+}
+
+/// A server that lets an address ask three times, and a token five times.
+async fn limited() -> TestServer {
+    let settings = "trusted_proxies = [\"127.0.0.1\"]\n[rate_limit]\naddress_per_second = 1\naddress_burst = 3\n\
+        token_per_second = 1\ntoken_burst = 5\n";
+    TestServer::with(Flags::default(), settings).await
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_come_again_and_others_notice_nothing() {
+    let server = limited().await;
+    let body = br#"{"query":"{ viewer { role } }"}"#;
+    let ask = async |address: &str| {
+        let headers = [("x-forwarded-for", address), ("content-type", "application/json")];
+        server.send(Method::POST, "/graphql", &headers, body).await
+    };
+    for _ in 0..3 {
+        assert_eq!(ask("198.51.100.1").await.status(), 200);
+    }
+    let refused = ask("198.51.100.1").await;
+    assert_eq!(refused.status(), 429);
+    let wait: u64 = refused.headers()["retry-after"].to_str().expect("a text").parse().expect("seconds");
+    assert!((1..=5).contains(&wait), "{wait}");
+    let answer: Value = refused.json().await.expect("JSON");
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "RATE_LIMITED");
+    let problem = server.get("/assets/x", &[("x-forwarded-for", "198.51.100.1")]).await;
+    assert_eq!(
+        (problem.status().as_u16(), &problem.headers()["content-type"]),
+        (429, &"application/problem+json".parse().expect("a value"))
+    );
+    assert_eq!(ask("198.51.100.2").await.status(), 200, "another address");
+    // What a client says of itself before the proxy's word makes it no other one.
+    assert_eq!(ask("203.0.113.9, 198.51.100.1").await.status(), 429);
+    for _ in 0..20 {
+        assert_eq!(server.get("/healthz", &[("x-forwarded-for", "198.51.100.1")]).await.status(), 200);
+    }
+    let bearer = format!("Bearer {}", server.admin_token());
+    let known = [("authorization", bearer.as_str()), ("x-forwarded-for", "198.51.100.1")];
+    for _ in 0..5 {
+        assert_eq!(server.get("/assets/x", &known).await.status(), 404, "a token is counted by itself");
+    }
+    assert_eq!(server.get("/assets/x", &known).await.status(), 429);
+}
+
+#[tokio::test]
+async fn an_address_that_guesses_tokens_is_soon_heard_no_more() {
+    let server = TestServer::with(Flags::default(), "trusted_proxies = [\"127.0.0.1\"]\n").await;
+    let guess = async |number: usize, address: &str| {
+        let bearer = format!("Bearer vellum_guess_{number}");
+        let headers = [("authorization", bearer.as_str()), ("x-forwarded-for", address)];
+        server.get("/assets/x", &headers).await.status().as_u16()
+    };
+    let mut heard = 0;
+    while guess(heard, "198.51.100.1").await == 401 {
+        heard += 1;
+        assert!(heard < 200, "it is heard for ever");
+    }
+    assert!(heard >= 20, "{heard}");
+    assert_eq!(guess(0, "198.51.100.1").await, 429);
+    assert_eq!(guess(0, "198.51.100.2").await, 401, "another address");
+    assert_eq!(
+        server.get("/assets/x", &[("x-forwarded-for", "198.51.100.1")]).await.status(),
+        404,
+        "without a token"
+    );
+}
+
+#[tokio::test]
+async fn what_happens_is_counted() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a/photo" }), HOPPER).await;
+    let rejected = server.start_upload(json!({ "path": "b", "size": 1 })).await;
+    assert_eq!(server.send_bytes(&rejected, HOPPER).await.status(), 422);
+    server.gql("query Named { __typename }", json!({})).await;
+    server.ask("{ nothing }", json!({})).await;
+    let mut socket = server.socket().await;
+    socket.subscribe("1", "subscription Watch { asset(path: \"a/photo\") { path } }", json!({})).await;
+    socket.event().await;
+    let response = server.get("/metrics", &[]).await;
+    assert!(
+        response.headers()["content-type"]
+            .to_str()
+            .expect("a text")
+            .starts_with("application/openmetrics-text")
+    );
+    let metrics = response.text().await.expect("a text");
+    for line in [
+        "vellum_build_info{version=",
+        "vellum_http_requests_total{route=\"/graphql\",method=\"POST\",status=\"200\"}",
+        "vellum_http_request_seconds_bucket{le=\"0.001\",route=\"/uploads/{id}\"}",
+        "vellum_graphql_operations_total{name=\"Named\",kind=\"query\",outcome=\"ok\"} 1",
+        "vellum_graphql_operations_total{name=\"Watch\",kind=\"subscription\",outcome=\"ok\"} 1",
+        "vellum_graphql_operations_total{name=\"\",kind=\"none\",outcome=\"refused\"} 1",
+        "vellum_uploads_total{outcome=\"finished\"} 1",
+        "vellum_uploads_total{outcome=\"rejected\"} 1",
+        "vellum_subscribers 1",
+        "vellum_websocket_operations 1",
+        "vellum_feed_lag_entries 0",
+        "vellum_database_connections{pool=\"read\",state=\"idle\"}",
+        "# EOF",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
