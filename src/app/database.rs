@@ -99,12 +99,11 @@ impl Database {
     #[must_use]
     pub fn pools(&self) -> Vec<(&'static str, u32, usize)> {
         let pools = [("read", &self.read), ("write", &self.write)].into_iter();
-        let sizes = pools.map(|(name, pool)| match pool.get_database_backend() {
-            DbBackend::Postgres => {
+        let sizes = pools.map(|(name, pool)| {
+            if pool.get_database_backend() == DbBackend::Postgres {
                 let pool = pool.get_postgres_connection_pool();
                 (name, pool.size(), pool.num_idle())
-            }
-            _ => {
+            } else {
                 let pool = pool.get_sqlite_connection_pool();
                 (name, pool.size(), pool.num_idle())
             }

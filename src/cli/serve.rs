@@ -31,18 +31,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     search::fill(&app).await?;
     app.spawn(gc::clean_forever(app.clone()));
     greet(&public_url, dev, &data_dir);
-    let server = Server::new(app.clone(), auth)?;
+    let all = Server::new(app.clone(), auth)?;
     if let Some(address) = app.config().metrics_listen {
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("cannot listen on {address} for metrics"))?;
-        let routes = http::metrics_router(server.clone());
+        let routes = http::metrics_router(all.clone());
         app.spawn(async move {
             if let Err(error) = axum::serve(listener, routes).await {
                 tracing::error!(%error, "metrics are not served any more");
             }
         });
     }
-    let routes = http::router(server);
+    let routes = http::router(all);
     let stopping = app.stopping().clone();
     tokio::spawn(async move {
         wait_for_signal().await;

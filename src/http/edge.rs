@@ -188,6 +188,15 @@ mod tests {
     }
 
     #[test]
+    fn where_there_is_https_browsers_are_told_to_stay_with_it() {
+        for encrypted in [true, false] {
+            let mut headers = HeaderMap::new();
+            add_headers(&mut headers, HeaderValue::from_static("id"), encrypted);
+            assert_eq!(headers.contains_key(header::STRICT_TRANSPORT_SECURITY), encrypted);
+        }
+    }
+
+    #[test]
     fn an_id_that_could_forge_a_log_line_is_not_taken() {
         let given = |id: &str| {
             let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_str(id).expect("a value"))]);
