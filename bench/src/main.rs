@@ -4,6 +4,7 @@
 //! One thread makes the load, so that what it takes of the machine is small and the same in every scenario.
 
 mod blobs;
+mod bombs;
 mod http;
 mod library;
 mod load;

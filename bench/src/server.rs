@@ -101,10 +101,23 @@ impl Server {
     /// # Errors
     /// When the operating system does not tell.
     pub fn memory_kib(&self) -> anyhow::Result<u32> {
+        self.status("VmRSS:")
+    }
+
+    /// The most memory that the process had, in KiB.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn peak_kib(&self) -> anyhow::Result<u32> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> anyhow::Result<u32> {
         let path = format!("/proc/{}/status", self.pid);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kib =
+            line.and_then(|line| line.trim().strip_suffix(" kB")).with_context(|| format!("no {name}"))?;
         Ok(kib.parse()?)
     }
 }

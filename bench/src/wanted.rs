@@ -18,6 +18,8 @@ pub const LARGE_FILE: &str = "16 ms CPU";
 pub const UPLOAD: &str = "85 % of one thread; 64 MiB more";
 /// A file of 5 GiB that comes in parts.
 pub const PARTS: &str = "64 MiB more";
+/// Documents of up to 64 KB that would cost a naive server minutes.
+pub const BOMBS: &str = "50 ms, 64 MiB";
 /// Moving a folder with all assets below it.
 pub const MOVE: &str = "250 ms, one entry";
 /// Memory after a start.

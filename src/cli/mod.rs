@@ -100,10 +100,13 @@ fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result
     runtime.enable_all().thread_stack_size(STACK_BYTES).build()?.block_on(command)
 }
 
+/// Who would log whole messages, in which tokens may be.
+const QUIET: &str = "tungstenite=info,tokio_tungstenite=info,h2=info";
+
 /// Logs go to standard error: readable text, or an object a line.
 fn start_logging(config: &Config) {
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(format!("sea_orm_migration=warn,{}", config.log)))
+        .with_env_filter(EnvFilter::new(format!("sea_orm_migration=warn,{},{QUIET}", config.log)))
         .with_writer(std::io::stderr)
         .with_target(false);
     match config.log_format {

@@ -16,8 +16,11 @@ use crate::config::{Rate, Rates};
 
 /// How often what nobody asks with any more is forgotten.
 const FORGET: Duration = Duration::from_secs(60);
-/// Wrong tokens that an address may show, a second and at once.
-const WRONG: Rate = Rate { per_second: 1, burst: 30 };
+/// Tokens that are refused which an address may show, a second and at once. Nobody guesses a secret; it is about what
+/// looking costs. Many with a token that has just expired may share an address.
+const WRONG: Rate = Rate { per_second: 50, burst: 500 };
+/// How long an address is not heard that showed more, but for what it asks without a token.
+const BLOCKED_FOR: Duration = Duration::from_secs(5);
 /// Addresses that are known to show too many.
 const BLOCKED: u64 = 100_000;
 
@@ -55,12 +58,11 @@ impl Limits {
     pub fn new(app: &App) -> Option<Self> {
         let config = app.config();
         let Rates { address, token } = config.rates;
-        let wait = Duration::from_secs(u64::from(WRONG.burst));
         (!config.dev).then(|| Self {
             addresses: Limiter::new(address),
             tokens: Limiter::new(token),
             wrong: Limiter::new(WRONG).expect("it is more than nothing"),
-            blocked: Cache::builder().max_capacity(BLOCKED).time_to_live(wait).build(),
+            blocked: Cache::builder().max_capacity(BLOCKED).time_to_live(BLOCKED_FOR).build(),
         })
     }
 
@@ -73,7 +75,7 @@ impl Limits {
         match authorization {
             Some(shown) => {
                 if self.blocked.contains_key(&address) {
-                    return Err(Duration::from_secs(u64::from(WRONG.burst)));
+                    return Err(BLOCKED_FOR);
                 }
                 // Many may share an address, e.g. behind one of a company; a token is one client.
                 let key = Sha256::digest(shown).into();

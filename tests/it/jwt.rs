@@ -230,7 +230,12 @@ async fn keys_at_a_url_are_read_once_and_again_when_they_change() {
     };
     tokio::time::timeout(Duration::from_secs(20), known).await.expect("known in time");
     refused(&mut server, &by_first).await;
-    assert!(publisher.read() <= 4, "an unknown key does not cause a reading each: {}", publisher.read());
+    // At most one in five seconds, and hundreds were asked with unknown keys.
+    let readings = publisher.read();
+    for _ in 0..50 {
+        refused(&mut server, &by_first).await;
+    }
+    assert!(publisher.read() <= readings + 10, "an unknown key does not cause a reading each");
 }
 
 #[tokio::test]

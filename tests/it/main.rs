@@ -11,6 +11,7 @@ mod http;
 mod jwt;
 mod model;
 mod schema;
+mod secrets;
 mod servers;
 mod storage;
 mod story;

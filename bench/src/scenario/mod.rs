@@ -1,5 +1,6 @@
 //! What is measured: a file a kind of it.
 
+mod bombs;
 mod feed;
 mod files;
 mod idle;
@@ -52,6 +53,8 @@ pub enum Scenario {
     Files,
     /// 5 GiB in parts, to the backend that takes new bytes; only when it is named.
     Parts,
+    /// Documents that would cost a naive server minutes.
+    Bombs,
     /// Moving the folder that has all assets.
     Move,
     /// `asset` and `page` at 1,000,000 assets against 1,000; only when it is named.
@@ -149,6 +152,7 @@ impl Scenario {
             Self::Replay => feed::replay(target, report).await,
             Self::Files => files::measure(target, report).await,
             Self::Parts => parts::measure(target, report).await,
+            Self::Bombs => bombs::measure(target, report).await,
             Self::Move => relocate::measure(target, report).await,
             Self::Idle | Self::Scale => Ok(()),
         }

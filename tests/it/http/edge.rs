@@ -92,9 +92,9 @@ async fn an_address_that_guesses_tokens_is_soon_heard_no_more() {
     let mut heard = 0;
     while guess(heard, "198.51.100.1").await == 401 {
         heard += 1;
-        assert!(heard < 200, "it is heard for ever");
+        assert!(heard < 5_000, "it is heard for ever");
     }
-    assert!(heard >= 20, "{heard}");
+    assert!(heard >= 400, "{heard}");
     assert_eq!(guess(0, "198.51.100.1").await, 429);
     assert_eq!(guess(0, "198.51.100.2").await, 401, "another address");
     assert_eq!(
