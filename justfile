@@ -18,7 +18,7 @@ s3 folder=(target / "garage") port="3900":
     scripts/s3 {{ folder }} {{ port }}
 
 # Everything that CI checks.
-check: fmt lint docs deny spelling test readme conformance explorer buckets
+check: fmt lint docs deny spelling test readme conformance explorer buckets deploy
 
 # Formatting.
 fmt:
@@ -104,3 +104,8 @@ bench *arguments:
 measure:
     cargo build --release --locked
     CARGO_TARGET_DIR={{ target }} scripts/measure
+
+# The Dockerfile and the systemd unit.
+deploy:
+    cargo build --locked
+    CARGO_TARGET_DIR={{ target }} scripts/deploy

@@ -1,6 +1,7 @@
 //! The command line: what can be run, and where its settings come from.
 
 mod migrate;
+mod restored;
 mod schema;
 mod serve;
 mod storage;
@@ -31,6 +32,8 @@ enum Command {
     Serve(Settings),
     /// Brings the database up to date and ends. `serve` does so by itself.
     Migrate(Settings),
+    /// After a backup was restored, while no server runs: refuses the cursors of what happened since it was made.
+    Restored(Settings),
     /// Looks after storage backends.
     #[command(subcommand)]
     Storage(storage::Command),
@@ -78,6 +81,7 @@ fn start(command: Command) -> anyhow::Result<()> {
         }
         Command::Serve(settings) => block_on(serve::run(settings.load()?)),
         Command::Migrate(settings) => block_on(migrate::run(settings.load()?)),
+        Command::Restored(settings) => block_on(restored::run(settings.load()?)),
         Command::Storage(command) => block_on(command.run()),
         Command::Token(command) => block_on(command.run()),
         Command::Fsck(fsck) => block_on(fsck.run()),

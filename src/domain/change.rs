@@ -87,6 +87,19 @@ fn check_cursor(app: &App, text: &str, floor: i64, head: i64) -> Result<i64> {
     }
 }
 
+/// Begins another epoch: cursors that were handed out until now are refused, also those of a future that a restored
+/// backup knows nothing of. Servers know of it when they start.
+///
+/// # Errors
+/// What the database says.
+pub async fn begin_epoch(app: &App) -> Result<()> {
+    let (epoch, system) = (app.clock().secret_id(), Actor::system());
+    let begun = commit_alone(app, &system, move |edit| {
+        Box::pin(async move { Ok(feed::set_epoch(edit.conn(), epoch).await?) })
+    });
+    begun.await.map(drop)
+}
+
 /// Forgets the entries that are older than the changelog keeps them; answers how many.
 ///
 /// # Errors

@@ -206,6 +206,17 @@ pub async fn raise_floor(conn: &impl ConnectionTrait, seq: i64) -> Result<(), Db
     raise.exec(conn).await.map(drop)
 }
 
+/// Lets cursors carry another epoch.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_epoch(conn: &impl ConnectionTrait, epoch: Uuid) -> Result<(), DbErr> {
+    let set = changelog_head::Entity::update_many()
+        .col_expr(changelog_head::Column::Epoch, Expr::value(epoch))
+        .filter(changelog_head::Column::Id.eq(1));
+    set.exec(conn).await.map(drop)
+}
+
 /// Removes some of the entries that the changelog no longer begins with; answers how many.
 ///
 /// # Errors

@@ -3,6 +3,10 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
+use crate::support::TestServer;
+
 fn vellum() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vellum"));
     command.env_clear();
@@ -13,6 +17,28 @@ fn vellum() -> Command {
 fn the_schema_is_printed() {
     let output = vellum().arg("schema").output().expect("it runs");
     assert_eq!(String::from_utf8(output.stdout).expect("text"), vellum::graphql::sdl());
+}
+
+// The server goes on while the program runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_backup_was_restored_cursors_of_what_it_knows_nothing_of_are_refused() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a" }), b"text").await;
+    let page = "query($after: String) { changes(after: $after) { nodes { cursor } } }";
+    let cursor = server.gql(page, json!({})).await["changes"]["nodes"][0]["cursor"].take();
+    let config = server.app.config().clone();
+    let run = || {
+        let data = config.data_dir.display().to_string();
+        let output = vellum()
+            .args(["restored", "--data-dir", &data, "--database-url", &config.database_url])
+            .output()
+            .expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let server = server.restart_after(run).await;
+    server.refuses(page, json!({ "after": cursor }), "CURSOR_EXPIRED", None).await;
+    let cursor = server.gql(page, json!({})).await["changes"]["nodes"][0]["cursor"].take();
+    server.gql(page, json!({ "after": cursor })).await;
 }
 
 #[test]

@@ -90,9 +90,15 @@ impl TestServer {
     }
 
     /// Stops the server, as a restart would, and starts another one on what it left.
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_after(|| {}).await
+    }
+
+    /// The same, with work while no server runs.
+    pub async fn restart_after(mut self, work: impl FnOnce()) -> Self {
         let config = self.app.config().clone();
         self.app.close(std::time::Duration::from_secs(10)).await;
+        work();
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
         let database = self.database.take();
         Self::open(config, folder, database).await
