@@ -18,7 +18,7 @@ s3 folder=(target / "garage") port="3900":
     scripts/s3 {{ folder }} {{ port }}
 
 # Everything that CI checks.
-check: fmt lint docs deny spelling test readme conformance explorer buckets deploy
+check: fmt lint docs deny spelling test readme conformance explorer files buckets deploy
 
 # Formatting.
 fmt:
@@ -84,6 +84,12 @@ explorer:
     ui/explorer/verify
     cargo build --locked
     CARGO_TARGET_DIR={{ target }} scripts/with-server tests/browser/explorer.sh
+
+# Uploaded files in a browser: nothing in them runs with the rights of the server, and images and PDFs show. Needs node, npm
+# and Chromium.
+files:
+    cargo build --locked
+    CARGO_TARGET_DIR={{ target }} scripts/with-server tests/browser/files.sh
 
 # Pages in a browser upload to a bucket and read from it. Needs node, npm, curl and Chromium; builds a Garage.
 buckets:

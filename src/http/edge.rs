@@ -112,7 +112,12 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
         limits.count_wrong(address);
     }
     server.app().metrics().request(&route, method, response.status().as_u16(), began.elapsed());
+    let is_file = response.status() == StatusCode::NOT_MODIFIED
+        || response.headers().contains_key(header::CONTENT_DISPOSITION);
     add_headers(response.headers_mut(), id, edge.encrypted);
+    if !is_file {
+        add_policy(response.headers_mut());
+    }
     response
 }
 
@@ -148,12 +153,14 @@ fn add_headers(headers: &mut HeaderMap, id: HeaderValue, encrypted: bool) {
     for (name, value) in careful.into_iter().chain(strict) {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    // What is no file of somebody's has nothing to show in a frame, and nothing to run.
-    if !headers.contains_key(header::CONTENT_DISPOSITION) {
-        let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
-        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
-        headers.entry(header::X_FRAME_OPTIONS).or_insert(HeaderValue::from_static("DENY"));
-    }
+}
+
+/// What is no file of somebody's has nothing to show in a frame, and nothing to run. (What is told of a file that did not
+/// change would become what a cache tells of the file.)
+fn add_policy(headers: &mut HeaderMap) {
+    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
+    headers.entry(header::X_FRAME_OPTIONS).or_insert(HeaderValue::from_static("DENY"));
 }
 
 #[cfg(test)]

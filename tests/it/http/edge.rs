@@ -34,6 +34,12 @@ async fn every_answer_has_an_id_and_tells_browsers_to_be_careful() {
         }
         assert_eq!(header("strict-transport-security"), None, "it is no https");
     }
+    let url = text(&uploaded["asset"]["url"]);
+    let tag = server.get(url, &[]).await.headers()["etag"].to_str().expect("a text").to_owned();
+    let unchanged = server.get(url, &[("if-none-match", &tag)]).await;
+    assert_eq!(unchanged.status(), 304);
+    let policies = ["content-security-policy", "x-frame-options"];
+    assert!(policies.iter().all(|name| !unchanged.headers().contains_key(*name)), "a cache would keep them");
     let response = server.get("/healthz", &[("x-request-id", "from-the-proxy.1")]).await;
     assert_eq!(response.headers()["x-request-id"], "from-the-proxy.1");
 }
