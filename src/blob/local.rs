@@ -29,6 +29,18 @@ use super::{
 const IMPORT: &str = "import.";
 const IMPORT_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
+/// Opens a file to read. A link is none: what is kept is a file of ours, and nothing that somebody else points at.
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(target_os = "linux")]
+    {
+        let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, no_links);
+    }
+    options.open(path)
+}
+
 /// A folder of bytes.
 #[derive(Debug, Clone)]
 pub struct LocalStore {
@@ -76,7 +88,7 @@ impl LocalStore {
 
     /// Opens bytes of which there have to be `size`.
     fn file(&self, key: &BlobKey, size: u64) -> io::Result<File> {
-        let file = File::open(self.blob_path(key))?;
+        let file = open_file(&self.blob_path(key))?;
         let is = file.metadata()?.len();
         if is == size {
             return Ok(file);

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use vellum::config::Flags;
 
 use crate::support::{HOPPER, ROCKET, TestServer, sha256, text};
 
@@ -251,4 +252,67 @@ async fn bytes_that_are_gone_from_the_disk_are_told_and_hurt_no_other() {
     assert_eq!(problem["code"], "STORAGE_UNAVAILABLE");
     assert!(!problem["detail"].as_str().expect("a text").contains('/'), "no path of the server's: {problem}");
     assert_eq!(server.get("/assets/kept", &[]).await.status(), 200);
+}
+
+/// The status line and headers that a request gets which is sent as it is, byte by byte.
+async fn raw(server: &TestServer, request: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(&server.address).await.expect("it connects");
+    let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it is sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn no_path_leads_out_of_the_library() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a/photo" }), HOPPER).await;
+    std::fs::write(server.data().join("secret"), "canary").expect("written");
+    let traps = [
+        "/assets/../secret",
+        "/assets/a/../../secret",
+        "/assets/%2e%2e/secret",
+        "/assets/%2e%2e%2fsecret",
+        "/assets/a/%2e%2e/%2e%2e/secret",
+        "/assets/..%5csecret",
+        "/assets/%252e%252e/secret",
+        "/assets//etc/passwd",
+        "/assets/%00/secret",
+        "/assets/a/photo%00.txt",
+        "/assets/%ff%fe",
+        "/assets/a/photo/..",
+        "/storage/..%2fsecret",
+        "/v/..%2f..%2fsecret/x",
+        "/uploads/..%2fsecret?signature=x",
+        "/explorer/..%2f..%2fCargo.toml",
+        "/explorer/%2e%2e/%2e%2e/Cargo.toml",
+        "//secret",
+        "/./secret",
+    ];
+    for trap in traps {
+        let answer = raw(&server, &format!("GET {trap}")).await;
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(matches!(status, "400" | "404" | "405"), "{trap}: {answer}");
+        assert!(!answer.contains("canary") && !answer.contains("root:"), "{trap}: {answer}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_link_in_the_data_folder_that_somebody_else_put_there_is_not_followed_out_of_it() {
+    let server = TestServer::with(Flags { dev: true, ..Flags::default() }, "file_cache_bytes = 0\n").await;
+    // Too long to be read at once and compared with its digest.
+    let bytes = vec![b'a'; 300 * 1024];
+    let uploaded = server.upload(json!({ "path": "letters" }), &bytes).await;
+    let outside = server.folder.path().join("outside");
+    std::fs::write(&outside, vec![b'x'; bytes.len()]).expect("written");
+    let blob = crate::support::files(&server.data().join("blobs")).pop().expect("one blob");
+    std::fs::remove_file(&blob).expect("removed");
+    std::os::unix::fs::symlink(&outside, &blob).expect("a link");
+    let url = text(&uploaded["version"]["url"]);
+    let answer = server.get(url, &[]).await;
+    assert_eq!(answer.status(), 503, "the bytes that were there are not there");
+    assert!(!answer.text().await.expect("a text").contains("xxxx"));
 }
