@@ -54,6 +54,14 @@ pub fn bombs() -> Vec<(&'static str, String)> {
             "introspection",
             format!("{{__schema{{types{{{}}}}}}}", "fields{type{".repeat(6) + "name" + &"}}".repeat(6)),
         ),
+        (
+            "operations that share a fragment",
+            format!(
+                "fragment f on Query {{{}}} {}",
+                "__typename ".repeat(4900),
+                (0..90).map(|n| format!("query q{n}{{...f}}")).collect::<String>()
+            ),
+        ),
         ("operations", (0..2700).map(|n| format!("query q{n}{{__typename}}")).collect()),
     ]
 }

@@ -10,6 +10,7 @@ mod joins;
 mod log;
 mod metrics;
 mod quick;
+mod request;
 mod signer;
 mod transaction;
 mod writer;
@@ -34,6 +35,7 @@ pub use database::{Database, Turn};
 pub use inline::Inline;
 pub use metrics::{Metrics, Readings};
 pub use quick::Quick;
+pub use request::Id as RequestId;
 pub use signer::Signer;
 pub use writer::{Done, Job, Tx};
 

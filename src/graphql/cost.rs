@@ -74,12 +74,10 @@ impl<'a> Measurer<'a> {
 
     /// How long the page of a connection is.
     fn page(&self, field: &Field) -> u64 {
-        let asked = ["first", "last"].into_iter().find_map(|name| argument(field, name));
-        let longest = MAX_PAGE as u64;
-        match asked {
-            None => DEFAULT_PAGE as u64,
-            Some(value) => self.number(value).unwrap_or(longest).min(longest),
-        }
+        let asked = ["first", "last"].into_iter().filter_map(|name| argument(field, name));
+        // Null is as if it were left out.
+        let longest = asked.filter_map(|value| self.number(value)).max();
+        longest.unwrap_or(DEFAULT_PAGE as u64).min(MAX_PAGE as u64)
     }
 
     /// How long a list is: as the ids that are asked for, if it is made of those.
@@ -95,16 +93,18 @@ impl<'a> Measurer<'a> {
         }
     }
 
-    /// A number that is not negative; null says nothing, and what is none is refused by the field.
+    /// A number, none where it is null; what is negative is refused by the field. Of a variable that is not known, the most.
     fn number(&self, value: &Value) -> Option<u64> {
         match value {
             Value::Int(number) => {
-                Some(number.try_to_i32().ok().and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
+                Some(number.try_to_i32().ok().and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
             }
-            Value::Null => Some(DEFAULT_PAGE as u64),
-            Value::Variable(name) => match self.variables?.get(name.as_str()) {
-                Some(async_graphql::Value::Number(number)) => Some(number.as_u64().unwrap_or(0)),
-                _ => Some(DEFAULT_PAGE as u64),
+            Value::Variable(name) => match self.variables {
+                Some(variables) => match variables.get(name.as_str()) {
+                    Some(async_graphql::Value::Number(number)) => Some(number.as_u64().unwrap_or(0)),
+                    _ => None,
+                },
+                None => Some(MAX_PAGE as u64),
             },
             _ => None,
         }
@@ -149,6 +149,9 @@ mod tests {
         assert_eq!(cost(query, json!({ "n": 1_000_000 })), 2 + 200, "more is refused");
         assert_eq!(cost(query, json!({ "n": -1 })), 2);
         assert_eq!(cost(query, json!({})), 2 + 50);
+        let query = "query($n: Int) { assets(first: $n, last: 200) { nodes { id } } }";
+        assert_eq!(cost(query, json!({})), 2 + 200, "first is as if it were left out");
+        assert_eq!(cost("{ assets(first: null, last: 200) { nodes { id } } }", json!({})), 2 + 200);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use async_graphql::{ErrorExtensionValues, Response, ServerError};
 use uuid::Uuid;
 
+use crate::app::RequestId;
 use crate::domain::error::Error;
 
 /// Gives every error of a response its code. A cause is logged once, here, with an id that the answer has.
@@ -66,7 +67,7 @@ fn extensions(error: &Error) -> ErrorExtensionValues {
     }
     if let Some(cause) = error.cause() {
         let id = Uuid::new_v4().simple().to_string();
-        tracing::error!(error_id = %id, ?cause, code = error.code(), "an operation failed");
+        tracing::error!(error_id = %id, request_id = %RequestId::current(), ?cause, code = error.code(), "an operation failed");
         extensions.set("errorId", id);
     }
     extensions

@@ -41,10 +41,14 @@ pub fn check(document: &Document, limits: &Limits) -> Result<(), String> {
         _ => None,
     });
     let mut measurer = Measurer { fragments: fragments.collect(), measured: HashMap::new() };
+    let mut all = 0_usize;
     for definition in &document.definitions {
         if let Definition::OperationDefinition(operation) = definition {
             let mut measure = measurer.measure(&operation.selection_set)?;
             measure.directives = measure.directives.saturating_add(operation.directives.len());
+            // A validator looks at a fragment once for each operation.
+            all = all.saturating_add(measure.fields);
+            measure.fields = all;
             check_measure(measure, limits)?;
         }
     }

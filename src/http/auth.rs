@@ -6,8 +6,12 @@ mod keys;
 mod ring;
 mod session;
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use axum::http::{HeaderMap, header};
+use moka::sync::Cache;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::app::App;
@@ -22,6 +26,10 @@ pub use session::{Ending, Session};
 
 /// What holders of a token are told that is over.
 pub const SESSION_OVER: &str = "the token was revoked or has expired: come again with another one";
+
+/// Tokens that are remembered as accepted, and for how long.
+const ACCEPTED: u64 = 100_000;
+const ACCEPTED_FOR: Duration = Duration::from_secs(60);
 
 /// Knows who asks by what they send.
 pub struct Auth(Mode);
@@ -40,6 +48,8 @@ struct Tokens {
     admin: String,
     jwt: Option<Jwt>,
     sessions: Sessions,
+    /// Digests of tokens that were accepted a moment ago: these are counted by themselves.
+    accepted: Cache<[u8; 32], ()>,
 }
 
 impl Auth {
@@ -57,7 +67,8 @@ impl Auth {
             let sessions = Sessions::default();
             app.spawn(sessions.clone().look_after(app.clone()));
             let admin = admin::token(&config.data_dir)?;
-            Mode::Tokens(Box::new(Tokens { app: app.clone(), admin, jwt, sessions }))
+            let accepted = Cache::builder().max_capacity(ACCEPTED).time_to_live(ACCEPTED_FOR).build();
+            Mode::Tokens(Box::new(Tokens { app: app.clone(), admin, jwt, sessions, accepted }))
         };
         Ok(Self(mode))
     }
@@ -83,8 +94,22 @@ impl Auth {
         match (&self.0, authorization) {
             (Mode::Dev, _) => Ok(Session::lasting(Actor::dev())),
             (Mode::Tokens(_), None) => Ok(Session::lasting(Actor::anonymous())),
-            (Mode::Tokens(tokens), Some(value)) => tokens.session(bearer(value)).await,
+            (Mode::Tokens(tokens), Some(value)) => {
+                let shown = bearer(value);
+                let session = tokens.session(shown).await?;
+                tokens.accepted.insert(Sha256::digest(shown).into(), ());
+                Ok(session)
+            }
         }
+    }
+
+    /// The digest of the token that these headers show, if it was accepted a moment ago.
+    #[must_use]
+    pub fn accepted(&self, headers: &HeaderMap) -> Option<[u8; 32]> {
+        let Mode::Tokens(tokens) = &self.0 else { return None };
+        let shown = bearer(headers.get(header::AUTHORIZATION)?.to_str().ok()?);
+        let digest = Sha256::digest(shown).into();
+        tokens.accepted.contains_key(&digest).then_some(digest)
     }
 
     /// Tells when a session is over.

@@ -9,6 +9,7 @@ use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use bytes::Bytes;
 use ipnet::IpNet;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use super::error;
 use super::rate::Limits;
 use super::{Server, graphql};
-use crate::app::App;
+use crate::app::{App, RequestId};
 use crate::domain::error::Error;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,7 +25,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Longest request id that is taken from a client.
 const MAX_ID: usize = 128;
 /// Asked for by those who look after the server: they are never too many.
-const FOR_OPERATORS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+const FOR_OPERATORS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Looks at requests.
 pub struct Edge {
@@ -58,18 +59,28 @@ impl Edge {
             self.proxies.iter().any(|proxies| proxies.contains(&address))
         };
         let mut address = peer.to_canonical();
-        let values: Vec<&str> =
-            headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-        let mut said = values.iter().flat_map(|value| value.split(',')).rev();
+        if !trusted(&address) {
+            return address;
+        }
+        let values: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+        let mut said = values.iter().flat_map(|value| value.split(|byte| *byte == b',')).rev();
         while trusted(&address) {
             // What is no address was not said by a proxy.
-            match said.next().and_then(|text| text.trim().parse::<IpAddr>().ok()) {
+            match said.next().and_then(address_in) {
                 Some(next) => address = next.to_canonical(),
                 None => break,
             }
         }
         address
     }
+}
+
+/// An address, with or without a port, as proxies write it.
+fn address_in(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?.trim();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    text.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
 /// Lets a request pass.
@@ -80,7 +91,7 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
     let address = edge.address(peer, request.headers());
     let id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    let span = tracing::info_span!(
+    let span = tracing::debug_span!(
         "request",
         id = id.to_str().unwrap_or_default(),
         method = %request.method(),
@@ -88,29 +99,28 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
         path = request.uri().path(),
         %address,
     );
-    let shown = request.headers().get(header::AUTHORIZATION).cloned();
+    let shows = request.headers().contains_key(header::AUTHORIZATION);
+    let token = server.auth().accepted(request.headers());
     let path = request.uri().path();
-    let counted = edge.limits.as_ref().filter(|_| !FOR_OPERATORS.contains(&path));
+    // Pages ask whether they may send something without the token that they will send it with.
+    let asks = request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let counted = edge.limits.as_ref().filter(|_| !asks && !FOR_OPERATORS.contains(&path));
     let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
     let method = method_name(request.method());
     let began = Instant::now();
-    let refused =
-        counted.and_then(|limits| limits.count(address, shown.as_ref().map(HeaderValue::as_bytes)).err());
-    let mut response = match refused {
-        Some(wait) => {
-            server.app().metrics().rate_limited();
-            let error = Error::RateLimited("too many requests: come again later".to_owned());
-            let mut response =
-                if path == "/graphql" { graphql::refused(&error) } else { error::refused(error) };
-            let wait = HeaderValue::from(wait.as_secs().saturating_add(1));
-            response.headers_mut().insert(header::RETRY_AFTER, wait);
-            response
-        }
-        None => next.run(request).instrument(span).await,
+    let refused = counted.and_then(|limits| limits.count(address, token.as_ref(), shows).err());
+    let mut response = if let Some(wait) = refused {
+        server.app().metrics().rate_limited();
+        let error = Error::RateLimited("too many requests: come again later".to_owned());
+        let mut response = if path == "/graphql" { graphql::refused(&error) } else { error::refused(error) };
+        let wait = HeaderValue::from(wait.as_secs().saturating_add(1));
+        response.headers_mut().insert(header::RETRY_AFTER, wait);
+        response
+    } else {
+        let answering = next.run(request).instrument(span);
+        RequestId::new(Bytes::copy_from_slice(id.as_bytes())).scope(answering).await
     };
-    if let Some(limits) = counted_after(edge, &response).filter(|_| shown.is_some()) {
-        limits.count_wrong(address);
-    }
     server.app().metrics().request(&route, method, response.status().as_u16(), began.elapsed());
     let is_file = response.status() == StatusCode::NOT_MODIFIED
         || response.headers().contains_key(header::CONTENT_DISPOSITION);
@@ -125,10 +135,6 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
 fn method_name(method: &Method) -> &'static str {
     const KNOWN: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"];
     KNOWN.into_iter().find(|known| method.as_str() == *known).unwrap_or("(other)")
-}
-
-fn counted_after<'a>(edge: &'a Edge, response: &Response) -> Option<&'a Arc<Limits>> {
-    edge.limits.as_ref().filter(|_| response.status() == StatusCode::UNAUTHORIZED)
 }
 
 /// The id that a client or proxy gave, if it is one that can stand in a log, or a new one.
@@ -189,6 +195,9 @@ mod tests {
             ("127.0.0.1", &["1.2.3.4", "198.51.100.7, 10.1.1.1"], "198.51.100.7"),
             ("127.0.0.1", &["1.2.3.4, nonsense, 10.1.1.1"], "10.1.1.1"),
             ("10.0.0.1", &["10.0.0.2, 10.0.0.3"], "10.0.0.2"),
+            ("127.0.0.1", &["198.51.100.7:5678"], "198.51.100.7"),
+            ("127.0.0.1", &["[2001:db8::1]:5678"], "2001:db8::1"),
+            ("127.0.0.1", &["1.2.3.4, [2001:db8::1]"], "2001:db8::1"),
         ] {
             assert_eq!(address(peer, said), is, "{peer} {said:?}");
         }

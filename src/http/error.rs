@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::app::RequestId;
 use crate::domain::error::{Error, UploadError};
 
 /// A domain error on its way out.
@@ -32,7 +33,7 @@ impl IntoResponse for HttpError {
         let mut problem = json!({ "code": error.code(), "detail": error.to_string() });
         if let Some(cause) = error.cause() {
             let id = Uuid::new_v4().simple().to_string();
-            tracing::error!(error_id = %id, ?cause, code = error.code(), "a request failed");
+            tracing::error!(error_id = %id, request_id = %RequestId::current(), ?cause, code = error.code(), "a request failed");
             problem["errorId"] = id.into();
         }
         let mut response = respond(status(&error), problem);

@@ -1,4 +1,4 @@
-//! How often one may ask: a token, an address, and an address whose tokens are refused.
+//! How often one may ask: a token, an address, and an address with tokens that prove nothing yet.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,29 +8,21 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
-use moka::sync::Cache;
-use sha2::{Digest as _, Sha256};
 
 use crate::app::App;
 use crate::config::{Rate, Rates};
 
 /// How often what nobody asks with any more is forgotten.
 const FORGET: Duration = Duration::from_secs(60);
-/// Tokens that are refused which an address may show, a second and at once. Nobody guesses a secret; it is about what
-/// looking costs. Many with a token that has just expired may share an address.
-const WRONG: Rate = Rate { per_second: 50, burst: 500 };
-/// How long an address is not heard that showed more, but for what it asks without a token.
-const BLOCKED_FOR: Duration = Duration::from_secs(5);
-/// Addresses that are known to show too many.
-const BLOCKED: u64 = 100_000;
+/// Requests with a token that was not accepted lately which an address may send, a second and at once. Nobody guesses a
+/// secret; it is about what looking costs. A token that is accepted is counted so once a minute.
+const UNPROVEN: Rate = Rate { per_second: 50, burst: 500 };
 
 /// Counts requests.
 pub struct Limits {
     addresses: Option<Limiter<IpAddr>>,
     tokens: Option<Limiter<[u8; 32]>>,
-    wrong: Limiter<IpAddr>,
-    /// Addresses that showed too many wrong tokens a moment ago.
-    blocked: Cache<IpAddr, ()>,
+    unproven: Limiter<IpAddr>,
 }
 
 struct Limiter<K: Hash + Eq + Clone>(RateLimiter<K, HashMapStateStore<K>, DefaultClock>);
@@ -61,41 +53,30 @@ impl Limits {
         (!config.dev).then(|| Self {
             addresses: Limiter::new(address),
             tokens: Limiter::new(token),
-            wrong: Limiter::new(WRONG).expect("it is more than nothing"),
-            blocked: Cache::builder().max_capacity(BLOCKED).time_to_live(BLOCKED_FOR).build(),
+            unproven: Limiter::new(UNPROVEN).expect("it is more than nothing"),
         })
     }
 
-    /// Counts a request of an address, with what it shows as `Authorization`.
+    /// Counts a request: of a token that was accepted a moment ago, by its digest, or else of its address. `shows` says
+    /// whether it shows a token at all.
     ///
     /// # Errors
     /// How long it is to wait.
-    pub fn count(&self, address: IpAddr, authorization: Option<&[u8]>) -> Result<(), Duration> {
-        let address = network(address);
-        match authorization {
-            Some(shown) => {
-                if self.blocked.contains_key(&address) {
-                    return Err(BLOCKED_FOR);
-                }
-                // Many may share an address, e.g. behind one of a company; a token is one client.
-                let key = Sha256::digest(shown).into();
-                self.tokens.as_ref().map_or(Ok(()), |tokens| tokens.count(&key))
-            }
-            None => self.addresses.as_ref().map_or(Ok(()), |addresses| addresses.count(&address)),
+    pub fn count(&self, address: IpAddr, token: Option<&[u8; 32]>, shows: bool) -> Result<(), Duration> {
+        // Many may share an address, e.g. behind one of a company; a token that was accepted is one client.
+        if let Some(token) = token {
+            return self.tokens.as_ref().map_or(Ok(()), |tokens| tokens.count(token));
         }
-    }
-
-    /// Counts a token that was refused.
-    pub fn count_wrong(&self, address: IpAddr) {
         let address = network(address);
-        if self.wrong.count(&address).is_err() {
-            self.blocked.insert(address, ());
+        if shows {
+            return self.unproven.count(&address);
         }
+        self.addresses.as_ref().map_or(Ok(()), |addresses| addresses.count(&address))
     }
 
     /// Forgets who does not ask any more; to be called now and then.
     pub fn forget(&self) {
-        for addresses in self.addresses.iter().chain([&self.wrong]) {
+        for addresses in self.addresses.iter().chain([&self.unproven]) {
             addresses.forget();
         }
         if let Some(tokens) = &self.tokens {

@@ -174,6 +174,8 @@ impl<P: Stream<Item = Payload> + Unpin> Answer<P> {
             State::Open => {}
         }
         let next = tokio::select! {
+            // What is there to be told is not told to who may not hear it any more.
+            biased;
             () = self.ends.stopping.cancelled() => return None,
             () = self.ends.session.over() => {
                 self.state = State::Ended;
