@@ -104,9 +104,9 @@ pub struct Rate {
 /// How often one may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
-    /// Who shows no token, by address.
+    /// Who shows no token that is accepted, by address.
     pub address: Rate,
-    /// Who shows one.
+    /// Who shows one that is.
     pub token: Rate,
 }
 
