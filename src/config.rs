@@ -2,6 +2,7 @@
 
 mod graphql;
 mod jwt;
+mod rate;
 mod storage;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use url::Url;
 
 pub use graphql::Graphql;
 pub use jwt::{Jwt, Keys};
+pub use rate::{Rate, Rates};
 pub use storage::{Backend, Bucket, Reads, Secret};
 
 use crate::blob::LocalStore;
@@ -92,53 +94,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// How often something may happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// In the long run; 0 is as often as one likes.
-    pub per_second: u32,
-    /// At once.
-    pub burst: u32,
-}
-
-/// How often one may ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rates {
-    /// Who shows no token that is accepted, by address.
-    pub address: Rate,
-    /// Who shows one that is.
-    pub token: Rate,
-}
-
-/// The section as files and the environment give it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRates {
-    address_per_second: i64,
-    address_burst: i64,
-    token_per_second: i64,
-    token_burst: i64,
-}
-
-impl RawRates {
-    fn check(&self) -> Result<Rates, ConfigError> {
-        let number = |name, value| {
-            let value = in_range(name, value, 0..=1_000_000, "0 to 1000000")?;
-            Ok(u32::try_from(value).expect("at most 1000000"))
-        };
-        Ok(Rates {
-            address: Rate {
-                per_second: number("rate_limit.address_per_second", self.address_per_second)?,
-                burst: number("rate_limit.address_burst", self.address_burst)?,
-            },
-            token: Rate {
-                per_second: number("rate_limit.token_per_second", self.token_per_second)?,
-                burst: number("rate_limit.token_burst", self.token_burst)?,
-            },
-        })
-    }
-}
-
 /// Settings as a file, the environment and flags give them, before they are checked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,6 +113,7 @@ struct Raw {
     max_concurrent_uploads: i64,
     file_cache_bytes: i64,
     max_connections: i64,
+    max_connections_per_address: i64,
     max_operations: i64,
     shutdown_grace_seconds: i64,
     default_storage: String,
@@ -165,7 +121,7 @@ struct Raw {
     storage: BTreeMap<String, storage::Raw>,
     jwt: Option<jwt::Raw>,
     graphql: graphql::Raw,
-    rate_limit: RawRates,
+    rate_limit: rate::Raw,
     log: String,
     log_format: String,
 }
@@ -199,6 +155,8 @@ pub struct Config {
     pub file_cache_bytes: u64,
     /// Connections of subscribers, by WebSocket or event stream, at the same time.
     pub max_connections: usize,
+    /// Those of them that one address may have without a token that is accepted.
+    pub max_connections_per_address: usize,
     /// Operations that run on all WebSocket connections at the same time.
     pub max_operations: usize,
     /// Where bytes may lie, by name.
@@ -319,6 +277,10 @@ impl Raw {
             )?
             .unsigned_abs(),
             max_connections: bound("max_connections", self.max_connections)?,
+            max_connections_per_address: bound(
+                "max_connections_per_address",
+                self.max_connections_per_address,
+            )?,
             max_operations: bound("max_operations", self.max_operations)?,
             shutdown_grace: seconds(
                 "shutdown_grace_seconds",

@@ -35,6 +35,15 @@ pub struct Metrics {
     gauges: Gauges,
 }
 
+/// What an operation is called; empty when it is not.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct OperationName<'a> {
+    /// As its document has it.
+    pub name: &'a str,
+    /// Whether it came from somebody who is not known: they could use up the names that are told apart.
+    pub is_strangers: bool,
+}
+
 /// What is looked up when it is asked for.
 #[derive(Default)]
 struct Gauges {
@@ -123,15 +132,15 @@ impl Metrics {
         self.request_times.get_or_create(&[route]).observe(took.as_secs_f64());
     }
 
-    /// Counts a GraphQL operation; a subscription when it begins.
+    /// Counts a GraphQL operation; a subscription when it begins. A stranger's is counted by a name that others made known.
     pub fn operation(
         &self,
-        name: Option<&str>,
+        name: OperationName<'_>,
         kind: &'static str,
         outcome: &'static str,
         took: Option<Duration>,
     ) {
-        let name = self.known(name.unwrap_or_default());
+        let name = self.known(name);
         let kind = ("kind", kind.to_owned());
         self.operations.get_or_create(&[("name", name), kind.clone(), ("outcome", outcome.to_owned())]).inc();
         if let Some(took) = took {
@@ -140,12 +149,12 @@ impl Metrics {
     }
 
     /// A name as it is counted: the first ones that came by their own, all others together.
-    fn known(&self, name: &str) -> String {
+    fn known(&self, OperationName { name, is_strangers }: OperationName<'_>) -> String {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if name.is_empty() || names.contains(name) {
             return name.to_owned();
         }
-        if names.len() >= NAMES || name.len() > 100 {
+        if is_strangers || names.len() >= NAMES || name.len() > 100 {
             return "(other)".to_owned();
         }
         names.insert(name.to_owned());
@@ -201,9 +210,18 @@ mod tests {
     fn names_that_clients_make_up_do_not_fill_the_memory() {
         let metrics = Metrics::default();
         for number in 0..1000 {
-            metrics.operation(Some(&format!("q{number}")), "query", "ok", None);
+            let name = format!("q{number}");
+            metrics.operation(OperationName { name: &name, is_strangers: false }, "query", "ok", None);
         }
         assert_eq!(metrics.names.lock().expect("not poisoned").len(), NAMES);
-        assert_eq!((metrics.known("q0"), metrics.known("q999")), ("q0".to_owned(), "(other)".to_owned()));
+        let known = |name, is_strangers| metrics.known(OperationName { name, is_strangers });
+        assert_eq!((known("q0", false), known("q999", false)), ("q0".to_owned(), "(other)".to_owned()));
+    }
+
+    #[test]
+    fn strangers_make_no_name_known() {
+        let metrics = Metrics::default();
+        let known = |is_strangers| metrics.known(OperationName { name: "Page", is_strangers });
+        assert_eq!([true, false, true].map(known), ["(other)", "Page", "Page"]);
     }
 }

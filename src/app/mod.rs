@@ -33,7 +33,7 @@ pub use clock::Clock;
 pub use crash::crash_point;
 pub use database::{Database, Turn};
 pub use inline::Inline;
-pub use metrics::{Metrics, Readings};
+pub use metrics::{Metrics, OperationName, Readings};
 pub use quick::Quick;
 pub use request::Id as RequestId;
 pub use signer::Signer;

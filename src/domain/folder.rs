@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 use entity::change::ChangeType;
 use entity::name::Holder;
 use entity::{FolderId, folder};
-use sea_orm::sea_query::SimpleExpr;
+use sea_orm::sea_query::{LockType, SimpleExpr};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _,
     IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _, Select,
@@ -249,7 +249,9 @@ async fn hold_lineage(conn: &impl ConnectionTrait, path: &TreePath) -> Result<Ve
         return ancestors_and_self(conn, path.as_str()).await;
     }
     let rows = live().filter(folder::Column::Path.is_in(lineage_paths(path.as_str())));
-    Ok(rows.order_by_asc(folder::Column::Depth).lock_shared().all(conn).await?)
+    // Who moves or deletes a folder locks its row for update. A lock that also keeps out other changes of the row would have
+    // two servers wait for each other that show their first assets in it (`domain/scope.rs`).
+    Ok(rows.order_by_asc(folder::Column::Depth).lock(LockType::KeyShare).all(conn).await?)
 }
 
 /// The folder that `target` names, to put something into it.

@@ -198,7 +198,7 @@ impl Turn {
         if let Some(folder) = self.enters {
             if postgres {
                 // So that nobody clears it meanwhile.
-                let held = "SELECT 1 FROM folders WHERE id = $1 FOR SHARE";
+                let held = "SELECT 1 FROM folders WHERE id = $1 FOR KEY SHARE";
                 steps.push(Step::Run(statement(held, vec![folder.0.into()])));
             }
             let set = "UPDATE folders SET has_open = TRUE WHERE id = $1 AND NOT has_open";

@@ -1,7 +1,9 @@
-//! What an operation may cost: how many fields it may come to, those of a page as often as the page is long.
+//! What an operation may cost: how many fields it may come to, those of a page as often as the page is long, and what is
+//! looked at for it beyond what it answers with.
 //!
 //! Each fragment is measured once, so it is linear in the document. What a page multiplies is known only where the field
-//! of the connection is; so a measure has two parts: what is there once, and what is there for each node of a page.
+//! of the connection is; so a measure has parts: what is there once, what is there for each node of a page, and what the
+//! database is asked for all nodes together.
 
 use std::collections::HashMap;
 
@@ -15,17 +17,24 @@ use crate::domain::page::{DEFAULT_PAGE, MAX_PAGE};
 /// How long a list is taken for that is no page: ancestors, tags, entries of a mutation.
 const LIST: u64 = 10;
 
+/// What a field costs that looks at all that there may be and not at a page of it: `totalCount`, and what is found by a
+/// filter.
+const LOOK_AT_ALL: u64 = 1000;
+
 /// A cost, saturating: nobody needs to know by how much it is too much.
 #[derive(Debug, Default, Clone, Copy)]
 struct Cost {
     once: u64,
     a_node: u64,
+    /// What is asked of the database once, for however many nodes.
+    asked: u64,
 }
 
 /// What an operation costs at most with these variables; without them, whatever they are.
 pub fn of(document: &ExecutableDocument, operation: &Operation, variables: Option<&Variables>) -> u64 {
     let mut measurer = Measurer { document, variables, fragments: HashMap::new() };
-    measurer.set(&operation.selection_set).once
+    let cost = measurer.set(&operation.selection_set);
+    cost.once.saturating_add(cost.asked)
 }
 
 struct Measurer<'a> {
@@ -46,6 +55,7 @@ impl<'a> Measurer<'a> {
             };
             sum.once = sum.once.saturating_add(part.once);
             sum.a_node = sum.a_node.saturating_add(part.a_node);
+            sum.asked = sum.asked.saturating_add(part.asked);
         }
         sum
     }
@@ -64,12 +74,14 @@ impl<'a> Measurer<'a> {
     fn field(&mut self, field: &'a Node<Field>, of_page: bool) -> Cost {
         let below = self.set(&field.selection_set);
         if of_page && matches!(field.name.as_str(), "nodes" | "edges") {
-            return Cost { once: 1, a_node: below.once };
+            return Cost { once: 1, a_node: below.once, asked: below.asked };
         }
+        let looks_at_all = (of_page && field.name == "totalCount") || argument(field, "filter").is_some();
+        let asked = below.asked.saturating_add(if looks_at_all { LOOK_AT_ALL } else { 0 });
         let nodes = self.page(field);
         let inner = below.once.saturating_add(below.a_node.saturating_mul(nodes));
         let times = if field.ty().is_list() { self.length(field) } else { 1 };
-        Cost { once: inner.saturating_mul(times).saturating_add(1), a_node: 0 }
+        Cost { once: inner.saturating_mul(times).saturating_add(1), a_node: 0, asked }
     }
 
     /// How long the page of a connection is.
@@ -133,7 +145,9 @@ mod tests {
         for (query, expected) in [
             ("{ viewer { role } }", 2),
             ("{ assets(first: 3) { nodes { id path } } }", 2 + 3 * 2),
-            ("{ assets { totalCount edges { node { id } } } }", 1 + 1 + 1 + 50 * 2),
+            ("{ assets { totalCount edges { node { id } } } }", 1000 + 1 + 1 + 1 + 50 * 2),
+            ("{ assets(filter: { search: \"x\" }) { nodes { id } } }", 1000 + 2 + 50),
+            ("{ root { folders(first: 7) { nodes { assets { totalCount } } } } }", 1000 + 1 + 2 + 7 * 2),
             (
                 "{ assets(last: 4) { ...F } } fragment F on AssetConnection { nodes { id } nodes { path } }",
                 1 + 2 + 4 * 2,

@@ -23,7 +23,9 @@ use serde_json::json;
 
 use super::stored::{Stored, Trusted};
 use super::{Params, cost, guard};
+use crate::app::OperationName;
 use crate::config::Graphql as Limits;
+use crate::domain::actor::{Actor, Role};
 
 /// Memory for kept documents, in bytes.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
@@ -54,6 +56,14 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// What it is counted as when `actor` asks for it.
+    pub(super) fn name_for(&self, actor: &Actor) -> OperationName<'_> {
+        OperationName {
+            name: self.name.as_deref().unwrap_or_default(),
+            is_strangers: actor.role < Role::Viewer,
+        }
+    }
+
     /// A request that executes it.
     pub(super) fn request(&self) -> async_graphql::Request {
         let mut request = async_graphql::Request::new(String::new()).variables(self.variables.clone());
@@ -179,7 +189,7 @@ impl Documents {
             return Ok(());
         }
         let message = format!(
-            "the operation may come to more than {max} fields: ask for shorter pages, or for less of each"
+            "the operation may cost more than {max}: ask for shorter pages, for less of each, or for fewer counts and filters"
         );
         Err(Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"))
     }

@@ -28,7 +28,9 @@ mod upload;
 mod version;
 mod viewer;
 
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_graphql::{MergedObject, MergedSubscription, Response, SDLExportOptions, ValidationMode};
@@ -36,10 +38,11 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use serde::Deserialize;
 
-use crate::app::App;
+use crate::app::{App, OperationName};
 use crate::domain::actor::Actor;
 use crate::domain::change::Leg;
 use crate::domain::error::Error;
+use crate::domain::scope::Scope;
 use crate::domain::version::TextBudget;
 use batch::{Batches, Driven};
 use document::Documents;
@@ -149,7 +152,7 @@ impl Graphql {
     pub fn prepare(&self, params: &Params) -> Result<Operation, Refusal> {
         let prepared = self.documents.prepare(params);
         if prepared.is_err() {
-            self.app.metrics().operation(None, "none", "refused", None);
+            self.app.metrics().operation(OperationName::default(), "none", "refused", None);
         }
         prepared
     }
@@ -172,14 +175,29 @@ impl Graphql {
         };
         let outcome = if response.errors.is_empty() { "ok" } else { "error" };
         let kind = if is_mutation { "mutation" } else { "query" };
-        self.app.metrics().operation(operation.name.as_deref(), kind, outcome, Some(began.elapsed()));
+        self.app.metrics().operation(operation.name_for(actor), kind, outcome, Some(began.elapsed()));
         error::finish(response)
     }
 
     /// Executes a subscription: an answer for each event. Those who subscribe to the same share its execution.
     #[must_use]
     pub fn subscribe(&self, actor: &Actor, operation: Operation) -> BoxStream<'static, Payload> {
-        self.app.metrics().operation(operation.name.as_deref(), "subscription", "ok", None);
+        let payloads = self.payloads(actor, operation);
+        if actor.scope() == Scope::All {
+            return payloads;
+        }
+        // Strangers are told nothing when something changed that they do not see.
+        let mut told: Option<Arc<str>> = None;
+        let news = move |payload: &Payload| {
+            let is_new = told.as_ref() != Some(&payload.json);
+            told = Some(Arc::clone(&payload.json));
+            ready(is_new)
+        };
+        payloads.filter(news).boxed()
+    }
+
+    fn payloads(&self, actor: &Actor, operation: Operation) -> BoxStream<'static, Payload> {
+        self.app.metrics().operation(operation.name_for(actor), "subscription", "ok", None);
         if let Some(shared) = operation.shared.clone() {
             let member = Member::new(self.clone(), actor, operation, shared);
             return stream::unfold(member, |mut member| async { Some((member.next().await?, member)) })

@@ -34,7 +34,9 @@ impl Version {
     /// The asset that it is a content of.
     async fn asset(&self, ctx: &Context<'_>) -> Result<Asset> {
         let asset = ctx.loaders().one(self.0.asset_id).await?;
-        asset.map(Asset).ok_or_else(|| Error::internal(format!("{} has no asset", self.0.id)).into())
+        // It may have gone, or been hidden from who asks, since the version was read.
+        let gone = || Error::NotFound(format!("the asset of {} is not there any more", self.0.id)).into();
+        asset.map(Asset).ok_or_else(gone)
     }
 
     /// 1, 2, 3 … without holes, in the order in which they were added.

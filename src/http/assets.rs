@@ -120,6 +120,19 @@ async fn version_by_path(server: &Server, actor: &Actor, path: &str) -> Result<O
     }
 }
 
+/// Lets any page read why it does not get a file, as it may read files that are public.
+pub async fn readable(mut response: Response) -> Response {
+    if response.status().is_client_error() || response.status().is_server_error() {
+        for (name, value) in [
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+            (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Retry-After, X-Request-Id"),
+        ] {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}
+
 /// What a page is told that asks whether it may send conditions, ranges or a token along.
 pub async fn preflight() -> impl IntoResponse {
     let headers = [

@@ -103,11 +103,11 @@ impl Auth {
         }
     }
 
-    /// The digest of the token that these headers show, if it was accepted a moment ago.
+    /// The digest of the token of this `Authorization`, if it was accepted a moment ago.
     #[must_use]
-    pub fn accepted(&self, headers: &HeaderMap) -> Option<[u8; 32]> {
+    pub fn accepted(&self, authorization: &str) -> Option<[u8; 32]> {
         let Mode::Tokens(tokens) = &self.0 else { return None };
-        let shown = bearer(headers.get(header::AUTHORIZATION)?.to_str().ok()?);
+        let shown = bearer(authorization);
         let digest = Sha256::digest(shown).into();
         tokens.accepted.contains_key(&digest).then_some(digest)
     }

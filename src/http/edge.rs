@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, Extension, MatchedPath, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -15,17 +16,17 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::error;
-use super::rate::Limits;
+use super::rate::{Client, Limits};
 use super::{Server, graphql};
 use crate::app::{App, RequestId};
 use crate::domain::error::Error;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The address of who comes by no network.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Longest request id that is taken from a client.
 const MAX_ID: usize = 128;
-/// Asked for by those who look after the server: they are never too many.
-const FOR_OPERATORS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Looks at requests.
 pub struct Edge {
@@ -36,6 +37,14 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// Counts something that a client asks for.
+    ///
+    /// # Errors
+    /// How long to wait before the next, in seconds.
+    pub fn count(&self, client: Client) -> Result<(), u64> {
+        self.limits.as_ref().map_or(Ok(()), |limits| limits.count(client))
+    }
+
     /// As the settings have it.
     pub fn new(app: &App) -> Self {
         let limits = Limits::new(app).map(Arc::new);
@@ -83,11 +92,20 @@ fn address_in(text: &[u8]) -> Option<IpAddr> {
     text.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
+/// Where a request comes from, and who is counted for it; an extension of requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Its address.
+    pub address: IpAddr,
+    /// Who is counted for it.
+    pub client: Client,
+}
+
 /// Lets a request pass.
 pub async fn pass(State(server): State<Server>, mut request: Request, next: Next) -> Response {
     let edge = server.edge();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip());
+    let peer = peer.map_or(UNKNOWN, |ConnectInfo(address)| address.ip());
     let address = edge.address(peer, request.headers());
     let id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
@@ -99,28 +117,13 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
         path = request.uri().path(),
         %address,
     );
-    let shows = request.headers().contains_key(header::AUTHORIZATION);
-    let token = server.auth().accepted(request.headers());
-    let path = request.uri().path();
-    // Pages ask whether they may send something without the token that they will send it with.
-    let asks = request.method() == Method::OPTIONS
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let counted = edge.limits.as_ref().filter(|_| !asks && !FOR_OPERATORS.contains(&path));
+    let client = client(&server, address, authorization(request.headers()));
     let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
     let method = method_name(request.method());
     let began = Instant::now();
-    let refused = counted.and_then(|limits| limits.count(address, token.as_ref(), shows).err());
-    let mut response = if let Some(wait) = refused {
-        server.app().metrics().rate_limited();
-        let error = Error::RateLimited("too many requests: come again later".to_owned());
-        let mut response = if path == "/graphql" { graphql::refused(&error) } else { error::refused(error) };
-        let wait = HeaderValue::from(wait.as_secs().saturating_add(1));
-        response.headers_mut().insert(header::RETRY_AFTER, wait);
-        response
-    } else {
-        let answering = next.run(request).instrument(span);
-        RequestId::new(Bytes::copy_from_slice(id.as_bytes())).scope(answering).await
-    };
+    request.extensions_mut().insert(Caller { address, client });
+    let answering = next.run(request).instrument(span);
+    let mut response = RequestId::new(Bytes::copy_from_slice(id.as_bytes())).scope(answering).await;
     server.app().metrics().request(&route, method, response.status().as_u16(), began.elapsed());
     let is_file = response.status() == StatusCode::NOT_MODIFIED
         || response.headers().contains_key(header::CONTENT_DISPOSITION);
@@ -129,6 +132,50 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
         add_policy(response.headers_mut());
     }
     response
+}
+
+/// Refuses those who ask too often.
+pub async fn limit(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // Pages ask whether they may send something without the token that they will send it with.
+    let asks = request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let counted = if asks { Ok(()) } else { server.edge().count(caller.client) };
+    let Err(wait) = counted else { return next.run(request).await };
+    server.app().metrics().rate_limited();
+    let error = too_often(wait);
+    let mut response =
+        if request.uri().path() == "/graphql" { graphql::refused(&error) } else { error::refused(error) };
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
+    response
+}
+
+/// What is told who asks too often.
+pub fn too_often(wait: u64) -> Error {
+    Error::RateLimited(format!("too many requests: come again in {wait} s"))
+}
+
+/// Who is counted for something that comes from `address` with this `Authorization`.
+pub fn client(server: &Server, address: IpAddr, authorization: Option<&str>) -> Client {
+    match authorization.map(|shown| server.auth().accepted(shown)) {
+        None => Client::Address(address),
+        Some(None) => Client::Unproven(address),
+        Some(Some(digest)) => Client::Token(digest),
+    }
+}
+
+/// Who is counted for a request by now, which may be that it was found to show a good token.
+pub fn client_of(server: &Server, parts: &Parts) -> Client {
+    let address = parts.extensions.get::<Caller>().map_or(UNKNOWN, |caller| caller.address);
+    client(server, address, authorization(&parts.headers))
+}
+
+fn authorization(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default())
 }
 
 /// Methods as they are counted: others can be made up.

@@ -5,16 +5,18 @@
 use async_graphql_axum::GraphQLResponse;
 use axum::body::{Body, to_bytes};
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{FromRequestParts as _, Request, State};
+use axum::extract::{Extension, FromRequestParts as _, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 
+use super::edge::{self, Caller};
 use super::error::HttpError;
+use super::places::RETRY_AFTER;
 use super::stream::{self, Framing};
-use super::{RETRY_AFTER, Server, TOO_MANY, params, socket, ui};
+use super::{Server, params, socket, ui};
 use crate::domain::error::Error;
 use crate::graphql::{OperationKind, Params, Payload, error_json};
 
@@ -68,7 +70,7 @@ async fn get(server: &Server, parts: &Parts, media_type: MediaType) -> Response 
         return refuse(StatusCode::FORBIDDEN, media_type, "this page's origin is not among allowed_origins");
     }
     match params::from_query(parts.uri.query().unwrap_or_default()) {
-        Ok(params) => run(server, &parts.headers, &params, media_type, Method::GET).await,
+        Ok(params) => run(server, parts, &params, media_type).await,
         Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
     }
 }
@@ -84,7 +86,7 @@ async fn post(server: &Server, parts: &Parts, body: Body, media_type: MediaType)
         Err((status, message)) => return refuse(status, media_type, message),
     };
     match params::from_json(&object) {
-        Ok(params) => run(server, &parts.headers, &params, media_type, Method::POST).await,
+        Ok(params) => run(server, parts, &params, media_type).await,
         Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
     }
 }
@@ -105,13 +107,8 @@ async fn read_object(
     }
 }
 
-async fn run(
-    server: &Server,
-    headers: &HeaderMap,
-    params: &Params,
-    media_type: MediaType,
-    method: Method,
-) -> Response {
+async fn run(server: &Server, parts: &Parts, params: &Params, media_type: MediaType) -> Response {
+    let Parts { method, headers, .. } = parts;
     let session = match server.auth().session(headers).await {
         Ok(session) => session,
         Err(error) => return unknown(&error, media_type),
@@ -124,7 +121,7 @@ async fn run(
     };
     let framing = Framing::accepted(headers).filter(|framing| framing.suits(operation.kind, headers));
     let refusal = match operation.kind {
-        OperationKind::Mutation if method == Method::GET => {
+        OperationKind::Mutation if *method == Method::GET => {
             Some("a GET can only query: send mutations by POST")
         }
         OperationKind::Subscription if framing.is_none() => Some(
@@ -139,11 +136,15 @@ async fn run(
         return response;
     }
     if let Some(framing) = framing {
-        let Some(place) = server.take_connection() else {
-            let errors = json!({ "errors": [error_json(TOO_MANY, "RATE_LIMITED")] });
-            let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, media_type, &errors);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-            return response;
+        // A token that is shown was looked at by now.
+        let place = match server.places().connection(edge::client_of(server, parts)) {
+            Ok(place) => place,
+            Err(why) => {
+                let errors = json!({ "errors": [error_json(why, "RATE_LIMITED")] });
+                let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, media_type, &errors);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+                return response;
+            }
         };
         let stopping = server.app().stopping().clone();
         let ends = stream::Ends { stopping, session: server.auth().watch(&session), _place: place };
@@ -179,9 +180,11 @@ fn unknown(error: &Error, media_type: MediaType) -> Response {
 }
 
 async fn upgrade(server: Server, mut parts: Parts) -> Response {
-    match WebSocketUpgrade::from_request_parts(&mut parts, &server).await {
-        Ok(upgrade) => socket::accept(server, upgrade, &parts.headers),
-        Err(rejection) => rejection.into_response(),
+    let caller = Extension::<Caller>::from_request_parts(&mut parts, &server).await;
+    match (WebSocketUpgrade::from_request_parts(&mut parts, &server).await, caller) {
+        (Ok(upgrade), Ok(Extension(caller))) => socket::accept(server, upgrade, caller, &parts.headers),
+        (Err(rejection), _) => rejection.into_response(),
+        (_, Err(rejection)) => rejection.into_response(),
     }
 }
 

@@ -32,7 +32,7 @@ pub fn router(server: Server) -> Router {
 
 async fn render(server: &Server) -> Response {
     let app = server.app();
-    let (connections, operations) = server.in_use();
+    let (connections, operations) = server.places().in_use();
     let readings = Readings {
         subscribers: connections,
         operations,

@@ -10,6 +10,7 @@ mod health;
 mod metrics;
 mod pages;
 mod params;
+mod places;
 mod rate;
 mod socket;
 mod stream;
@@ -25,7 +26,6 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware;
 use axum::response::Redirect;
 use axum::routing::{any, get, put};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
@@ -33,12 +33,10 @@ use crate::app::App;
 use crate::graphql::Graphql;
 pub use auth::{Auth, token_path};
 use edge::Edge;
+use health::Ready;
 pub use metrics::router as metrics_router;
 use pages::Pages;
-
-/// What subscribers are told when `max_connections` are there, and after how many seconds to come again.
-const TOO_MANY: &str = "the server has as many subscribers as it may: try again later";
-const RETRY_AFTER: &str = "5";
+use places::Places;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -50,10 +48,8 @@ struct Inner {
     auth: Auth,
     pages: Pages,
     edge: Edge,
-    /// Connections that subscriptions may have.
-    connections: Arc<Semaphore>,
-    /// Operations that may run on all sockets.
-    operations: Arc<Semaphore>,
+    ready: Ready,
+    places: Places,
 }
 
 impl Server {
@@ -65,9 +61,9 @@ impl Server {
         let graphql = Graphql::new(&app)?;
         let pages = Pages::new(app.config(), app.public_url());
         let edge = Edge::new(&app);
-        let connections = Arc::new(Semaphore::new(app.config().max_connections));
-        let operations = Arc::new(Semaphore::new(app.config().max_operations));
-        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, edge, connections, operations })))
+        let places = Places::new(app.config());
+        let ready = Ready::default();
+        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, edge, ready, places })))
     }
 
     /// The library.
@@ -92,53 +88,53 @@ impl Server {
         &self.0.pages
     }
 
-    /// How many connections subscriptions have, and how many operations run on sockets.
-    fn in_use(&self) -> (usize, usize) {
-        let config = self.0.app.config();
-        let connections = config.max_connections - self.0.connections.available_permits();
-        (connections, config.max_operations - self.0.operations.available_permits())
+    fn places(&self) -> &Places {
+        &self.0.places
     }
 
-    /// One of the connections that subscriptions may have, while there is one left.
-    fn take_connection(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.connections).try_acquire_owned().ok()
-    }
-
-    /// One of the operations that may run on all sockets, while there is one left.
-    fn take_operation(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.operations).try_acquire_owned().ok()
+    fn ready(&self) -> &Ready {
+        &self.0.ready
     }
 }
 
 /// Every route of the server. Refusals of a method come before the layers, so that CORS answers its own.
 pub fn router(server: Server) -> Router {
+    let limit = middleware::from_fn_with_state(server.clone(), edge::limit);
     let bytes = Router::new()
         .route("/assets/{*path}", get(assets::stable).options(assets::preflight))
         .route("/v/{id}/{filename}", get(assets::version).options(assets::preflight))
         .route("/storage/{id}", get(assets::stored).options(assets::preflight))
-        .method_not_allowed_fallback(assets::no_method);
+        .method_not_allowed_fallback(assets::no_method)
+        .layer(limit.clone())
+        .layer(middleware::map_response(assets::readable));
     let uploads = Router::new()
         .route("/uploads/{id}", put(uploads::receive).post(uploads::receive))
         .route("/uploads/{id}/parts/{number}", put(uploads::receive_part))
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::map_response(uploads::close_refused))
+        .layer(limit.clone())
         .layer(signed_writes());
     let graphql = Router::new()
         .route("/graphql", any(graphql::endpoint))
         .layer(DefaultBodyLimit::max(server.app().config().graphql.max_body_bytes))
+        .layer(limit.clone())
         .layer(trusted_pages(&server));
-    Router::new()
+    let others = Router::new()
         .route("/", get(|| async { Redirect::to("/graphql") }))
         .route("/explorer/{file}", get(ui::explorer_file))
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::known))
         .method_not_allowed_fallback(error::no_method)
+        .fallback(error::no_route)
+        .layer(limit);
+    // Asked for by those who look after the server: they are never too many.
+    let health = Router::new().route("/healthz", get(health::live)).route("/readyz", get(health::ready));
+    health
+        .method_not_allowed_fallback(error::no_method)
+        .merge(others)
         .merge(bytes)
         .merge(uploads)
         .merge(graphql)
-        .fallback(error::no_route)
         .layer(middleware::from_fn_with_state(server.clone(), pages::known_host))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(middleware::from_fn_with_state(server.clone(), edge::pass))
@@ -151,7 +147,7 @@ fn signed_writes() -> CorsLayer {
         .allow_origin(Any)
         .allow_methods([Method::PUT, Method::POST])
         .allow_headers(Any)
-        .expose_headers([header::ETAG])
+        .expose_headers([header::ETAG, header::RETRY_AFTER])
 }
 
 /// Pages of the configured origins may use the API with their users' tokens.

@@ -17,6 +17,8 @@ pub struct Pages {
     allowed_origins: Vec<String>,
     public_host: Option<String>,
     own_origin: Option<String>,
+    /// Whether it was said how clients reach the server.
+    is_named: bool,
 }
 
 impl Pages {
@@ -28,6 +30,7 @@ impl Pages {
             allowed_origins: config.allowed_origins.clone(),
             public_host: public.as_ref().and_then(|url| url.host_str().map(ToOwned::to_owned)),
             own_origin: public.map(|url| url.origin().ascii_serialization()),
+            is_named: config.public_url.is_some(),
         }
     }
 
@@ -48,9 +51,7 @@ impl Pages {
             return true;
         };
         let Ok(origin) = origin.to_str() else { return false };
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let authority = origin.split_once("://").map(|(_, authority)| authority);
-        (host.is_some() && authority == host) || self.trusts_origin(origin)
+        self.trusts_origin(origin) || (!self.is_named && is_of_host(origin, headers))
     }
 
     /// In dev mode a page on the internet could reach the server by a name that it points at this machine;
@@ -80,6 +81,14 @@ pub async fn known_host(
     Ok(next.run(request).await)
 }
 
+/// Whether a page comes from the host that it talks to: where nobody said what the server is called, its own pages can be
+/// told by that alone.
+fn is_of_host(origin: &str, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    host.is_some() && authority == host
+}
+
 fn is_loopback_name(name: &str) -> bool {
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
@@ -96,6 +105,7 @@ mod tests {
             allowed_origins: vec!["https://app.example".to_owned()],
             public_host: Some("assets.example".to_owned()),
             own_origin: Some("https://assets.example".to_owned()),
+            is_named: false,
         }
     }
 
@@ -118,6 +128,9 @@ mod tests {
             !token.trusts_page(&headers("http://127.0.0.1:4001")) && !token.trusts_page(&headers("null"))
         );
         assert!(token.trusts_page(&HeaderMap::new()));
+        let named = Pages { is_named: true, ..pages(false) };
+        assert!(!named.trusts_page(&headers("http://127.0.0.1:4000")), "the server is called otherwise");
+        assert!(named.trusts_page(&headers("https://assets.example")));
     }
 
     #[test]

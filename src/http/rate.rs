@@ -45,6 +45,18 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 }
 
+/// Who is counted as one.
+#[derive(Debug, Clone, Copy)]
+pub enum Client {
+    /// Who shows a token that was accepted a moment ago, by its digest: many may share an address, e.g. behind one of a
+    /// company.
+    Token([u8; 32]),
+    /// An address that shows a token which has to be looked at.
+    Unproven(IpAddr),
+    /// An address that shows none.
+    Address(IpAddr),
+}
+
 impl Limits {
     /// None in dev mode, where everyone is on this machine.
     pub fn new(app: &App) -> Option<Self> {
@@ -57,21 +69,19 @@ impl Limits {
         })
     }
 
-    /// Counts a request: of a token that was accepted a moment ago, by its digest, or else of its address. `shows` says
-    /// whether it shows a token at all.
+    /// Counts a request, or an operation on a socket.
     ///
     /// # Errors
-    /// How long it is to wait.
-    pub fn count(&self, address: IpAddr, token: Option<&[u8; 32]>, shows: bool) -> Result<(), Duration> {
-        // Many may share an address, e.g. behind one of a company; a token that was accepted is one client.
-        if let Some(token) = token {
-            return self.tokens.as_ref().map_or(Ok(()), |tokens| tokens.count(token));
-        }
-        let address = network(address);
-        if shows {
-            return self.unproven.count(&address);
-        }
-        self.addresses.as_ref().map_or(Ok(()), |addresses| addresses.count(&address))
+    /// How long to wait before the next, in seconds.
+    pub fn count(&self, client: Client) -> Result<(), u64> {
+        let counted = match client {
+            Client::Token(token) => self.tokens.as_ref().map_or(Ok(()), |tokens| tokens.count(&token)),
+            Client::Unproven(address) => self.unproven.count(&network(address)),
+            Client::Address(address) => {
+                self.addresses.as_ref().map_or(Ok(()), |addresses| addresses.count(&network(address)))
+            }
+        };
+        counted.map_err(|wait| wait.as_secs().saturating_add(1))
     }
 
     /// Forgets who does not ask any more; to be called now and then.
@@ -90,8 +100,8 @@ impl Limits {
     }
 }
 
-/// Who is counted as one: an address, of IPv6 the network that is given to one customer.
-fn network(address: IpAddr) -> IpAddr {
+/// Which addresses are counted as one: of IPv6 the network that is given to one customer.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
         address @ IpAddr::V4(_) => address,

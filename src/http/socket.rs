@@ -24,7 +24,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::auth::{Ending, SESSION_OVER, Session};
-use super::{RETRY_AFTER, Server, TOO_MANY, params};
+use super::edge::{self, Caller};
+use super::places::{Place, RETRY_AFTER};
+use super::{Server, params};
 use crate::domain::error::Error;
 use crate::graphql::error_json;
 use allowance::{Allowance, MAX_MESSAGES, MESSAGES_IN};
@@ -59,7 +61,7 @@ enum Protocol {
 }
 
 /// Takes a handshake, if it offers a protocol that we speak and comes from a page that may.
-pub fn accept(server: Server, upgrade: WebSocketUpgrade, headers: &HeaderMap) -> Response {
+pub fn accept(server: Server, upgrade: WebSocketUpgrade, caller: Caller, headers: &HeaderMap) -> Response {
     if !server.pages().trusts_page(headers) {
         return (StatusCode::FORBIDDEN, "this page's origin is not among allowed_origins\n").into_response();
     }
@@ -80,12 +82,15 @@ pub fn accept(server: Server, upgrade: WebSocketUpgrade, headers: &HeaderMap) ->
     // A browser cannot set headers here, others can: what connection_init says goes before them.
     let authorization =
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
-    let Some(place) = server.take_connection() else {
-        let again = [(header::RETRY_AFTER, RETRY_AFTER)];
-        return (StatusCode::SERVICE_UNAVAILABLE, again, format!("{TOO_MANY}\n")).into_response();
+    let place = match server.places().connection(caller.client) {
+        Ok(place) => place,
+        Err(why) => {
+            let again = [(header::RETRY_AFTER, RETRY_AFTER)];
+            return (StatusCode::SERVICE_UNAVAILABLE, again, format!("{why}\n")).into_response();
+        }
     };
     let app = server.app().clone();
-    let serving = move |socket| Connection::new(server, socket, protocol, authorization, place).run();
+    let serving = move |socket| Connection::new(server, socket, protocol, authorization, caller, place).run();
     // The library waits for it, so that clients are told when the server stops.
     upgrade.on_upgrade(move |socket| app.track(serving(socket)))
 }
@@ -135,8 +140,9 @@ struct Connection {
     frames: SelectAll<Abortable<BoxStream<'static, Frame>>>,
     allowance: Allowance,
     heard: Instant,
-    /// One of the connections that the process may have.
-    _place: OwnedSemaphorePermit,
+    /// Who is counted for what is asked for here.
+    caller: Caller,
+    place: Place,
 }
 
 impl Connection {
@@ -145,7 +151,8 @@ impl Connection {
         socket: WebSocket,
         protocol: Protocol,
         authorization: Option<String>,
-        place: OwnedSemaphorePermit,
+        caller: Caller,
+        place: Place,
     ) -> Self {
         Self {
             server,
@@ -158,7 +165,8 @@ impl Connection {
             frames: SelectAll::new(),
             allowance: Allowance::new(),
             heard: Instant::now(),
-            _place: place,
+            caller,
+            place,
         }
     }
 
@@ -262,8 +270,19 @@ impl Connection {
         };
         let said = payload.and_then(|payload| authorization_in(payload)).map(ToOwned::to_owned);
         let authorization = said.or_else(|| self.authorization.take());
+        let client = edge::client(&self.server, self.caller.address, authorization.as_deref());
+        // A look at a token costs as much here as with a request of its own. Without one the handshake was enough.
+        if authorization.is_some() && self.server.edge().count(client).is_err() {
+            self.server.app().metrics().rate_limited();
+            return Err(Close::new(1013, "too many requests: come again later"));
+        }
         match self.server.auth().session_of(authorization.as_deref()).await {
             Ok(session) => {
+                self.caller.client =
+                    edge::client(&self.server, self.caller.address, authorization.as_deref());
+                if authorization.is_some() {
+                    self.place.is_known();
+                }
                 let ending = self.server.auth().watch(&session);
                 self.session = Some((session, ending));
             }
@@ -311,7 +330,11 @@ impl Connection {
             let message = format!("what runs on a connection was asked for in at most {MAX_REQUESTS} bytes");
             return self.refuse(&id, &message).await;
         }
-        let Some(place) = self.server.take_operation() else {
+        if let Err(wait) = self.server.edge().count(self.caller.client) {
+            self.server.app().metrics().rate_limited();
+            return self.refuse(&id, &edge::too_often(wait).to_string()).await;
+        }
+        let Some(place) = self.server.places().operation() else {
             return self.refuse(&id, "the server runs as many operations as it may: try again later").await;
         };
         self.runs += 1;

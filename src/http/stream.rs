@@ -12,11 +12,11 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::{Ending, SESSION_OVER};
+use super::places::Place;
 use crate::graphql::{OperationKind, Payload, error_json};
 
 /// Longest silence; proxies close what is silent for long.
@@ -117,7 +117,7 @@ pub struct Ends {
     /// The session of who asked.
     pub session: Ending,
     /// One of the connections that the process may have.
-    pub _place: OwnedSemaphorePermit,
+    pub _place: Place,
 }
 
 /// Where it stands.

@@ -400,7 +400,24 @@ async fn what_strangers_see_follows_every_change() {
         nodes.iter().map(|node| text(&node["path"]).to_owned()).collect::<Vec<_>>()
     };
     library.server.token = admin.clone();
-    // What happens to a thing that strangers do not see, they do not hear of.
+    // What happens to a thing that strangers do not see, they do not hear of, neither of it nor of its folder.
+    let mut folder = library.socket(None).await;
+    let watching = "subscription { folder(path: \"a\") { title assets { totalCount } } }";
+    folder.subscribe("1", watching, json!({})).await;
+    assert_eq!(folder.event().await["folder"], json!({ "title": "a", "assets": { "totalCount": 2 } }));
+    let hidden = library
+        .server
+        .gql(
+            "{ folder(path: \"a\") { assets(filter: { visibility: PRIVATE }) { nodes { path } } } }",
+            json!({}),
+        )
+        .await;
+    let hidden = hidden["folder"]["assets"]["nodes"][0]["path"].clone();
+    library.server.gql(set, json!({ "input": { "asset": { "path": hidden }, "title": "secret" } })).await;
+    let naming =
+        "mutation { updateFolder(input: { folder: { path: \"a\" }, title: \"Anew\" }) { folder { id } } }";
+    library.server.gql(naming, json!({})).await;
+    assert_eq!(folder.event().await["folder"], json!({ "title": "Anew", "assets": { "totalCount": 2 } }));
     library.server.gql(set, json!({ "input": { "asset": { "path": "p/hidden" }, "title": "secret" } })).await;
     assert_eq!(folders(&mut library).await, ["a"]);
     library

@@ -292,6 +292,23 @@ async fn what_is_published_while_another_server_moves_it_is_told_where_it_lay_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_show_the_first_assets_of_a_folder_at_once() {
+    let Some((one, other)) = pair().await else { return };
+    let file = post_bytes(&one, b"the same").await;
+    let make = "mutation($path: String!, $file: ID!) { createVersion(input: { path: $path, storedFileId: $file }) { asset { path } } }";
+    for round in 0..ROUNDS {
+        let folder = format!("shown-{round}");
+        let create = "mutation($path: String!) { createFolder(input: { path: $path }) { folder { id } } }";
+        one.gql(create, json!({ "path": folder })).await;
+        let variables = |name: usize| json!({ "path": format!("{folder}/{name}"), "file": file });
+        let answers = (0..6).map(|name| [&one, &other][name % 2].ask(make, variables(name)));
+        for answer in join_all(answers).await {
+            assert!(answer.get("errors").is_none(), "round {round}: {answer}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_asset_is_moved_or_deleted_and_never_both() {
     let Some((one, other)) = pair().await else { return };
     let file = post_bytes(&one, b"the same").await;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use entity::{Timestamp, TokenId};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -77,28 +78,39 @@ impl Sessions {
         Ending(Some(live))
     }
 
-    /// Ends sessions that are over, for ever.
+    /// Ends sessions that are over, for ever. Those that expire do not wait for a database that is slow.
     pub async fn look_after(self, app: App) {
-        let mut looks = tokio::time::interval(LOOK);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            self.end_those_over(&app).await;
+        let (mut looks, mut questions) = (looks(), looks());
+        let expired = async {
+            loop {
+                looks.tick().await;
+                self.end_expired(&app);
+            }
+        };
+        let revoked = async {
+            loop {
+                questions.tick().await;
+                self.end_revoked(&app).await;
+            }
+        };
+        tokio::join!(expired, revoked);
+    }
+
+    fn end_expired(&self, app: &App) {
+        let now = app.clock().now();
+        for session in self.live().iter().filter(|session| session.until.is_some_and(|until| until <= now)) {
+            session.over.cancel();
         }
     }
 
-    async fn end_those_over(&self, app: &App) {
-        let now = app.clock().now();
+    async fn end_revoked(&self, app: &App) {
         let live = self.live();
-        for session in live.iter().filter(|session| session.until.is_some_and(|until| until <= now)) {
-            session.over.cancel();
-        }
         let tokens: HashSet<TokenId> = live.iter().filter_map(|session| session.token).collect();
         if tokens.is_empty() {
             return;
         }
         let tokens: Vec<TokenId> = tokens.into_iter().collect();
-        // While the database is away nothing can be revoked either.
+        // While the database is away, nothing can be revoked, and there is nothing new to be told either.
         let revoked = token::revoked_among(app, &tokens).await.unwrap_or_default();
         for id in &revoked {
             app.known_tokens().invalidate(id);
@@ -117,4 +129,11 @@ impl Sessions {
         }
         live
     }
+}
+
+/// When it is looked.
+fn looks() -> Interval {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }

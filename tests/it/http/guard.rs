@@ -44,7 +44,7 @@ async fn each_bound_is_a_setting_and_says_what_is_too_much() {
             "query A { __typename } query B { __typename }".to_owned(),
             "more than 1 definitions",
         ),
-        ("max_cost = 100", "{ assets(first: 51) { nodes { id path } } }".to_owned(), "more than 100 fields"),
+        ("max_cost = 100", "{ assets(first: 51) { nodes { id path } } }".to_owned(), "cost more than 100"),
         (
             "introspection = false",
             "{ __schema { queryType { name } } }".to_owned(),
