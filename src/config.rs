@@ -4,6 +4,7 @@ mod graphql;
 mod jwt;
 mod rate;
 mod storage;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -20,6 +21,7 @@ pub use graphql::Graphql;
 pub use jwt::{Jwt, Keys};
 pub use rate::{Rate, Rates};
 pub use storage::{Backend, Bucket, Reads, Secret};
+pub use traces::Traces;
 
 use crate::blob::LocalStore;
 
@@ -122,6 +124,7 @@ struct Raw {
     jwt: Option<jwt::Raw>,
     graphql: graphql::Raw,
     rate_limit: rate::Raw,
+    traces: traces::Raw,
     log: String,
     log_format: String,
 }
@@ -175,6 +178,8 @@ pub struct Config {
     pub jwt: Option<Jwt>,
     /// How long running requests may take after SIGTERM.
     pub shutdown_grace: Duration,
+    /// Where traces go; none, nowhere.
+    pub traces: Option<Traces>,
     /// A tracing filter.
     pub log: String,
     /// How log lines are written.
@@ -233,6 +238,7 @@ impl Raw {
                 .collect::<Result<_, _>>()?,
             metrics_listen: metrics_address(&self.metrics_listen)?,
             rates: self.rate_limit.check()?,
+            traces: self.traces.check()?,
             listen,
             database_url: database_url(self.database_url, &data_dir)?,
             data_dir,

@@ -1,5 +1,6 @@
 //! The command line: what can be run, and where its settings come from.
 
+mod logs;
 mod migrate;
 mod restored;
 mod schema;
@@ -11,9 +12,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, Flags, LogFormat};
+use crate::config::{Config, Flags};
 
 /// A versioned asset server: stable references, every version kept, one changelog, over GraphQL.
 ///
@@ -79,7 +79,10 @@ fn start(command: Command) -> anyhow::Result<()> {
             schema::run();
             Ok(())
         }
-        Command::Serve(settings) => block_on(serve::run(settings.load()?)),
+        Command::Serve(settings) => {
+            let (config, _sending) = settings.load_to_serve()?;
+            block_on(serve::run(config))
+        }
         Command::Migrate(settings) => block_on(migrate::run(settings.load()?)),
         Command::Restored(settings) => block_on(restored::run(settings.load()?)),
         Command::Storage(command) => block_on(command.run()),
@@ -91,8 +94,15 @@ fn start(command: Command) -> anyhow::Result<()> {
 impl Settings {
     fn load(&self) -> anyhow::Result<Config> {
         let config = Config::load(self.config.as_deref(), &self.flags)?;
-        start_logging(&config);
+        logs::start(&config);
         Ok(config)
+    }
+
+    /// The same for a server, which may send traces as long as what comes with the settings is kept.
+    fn load_to_serve(&self) -> anyhow::Result<(Config, Option<logs::Sending>)> {
+        let config = Config::load(self.config.as_deref(), &self.flags)?;
+        let sending = logs::start_with_traces(&config)?;
+        Ok((config, sending))
     }
 }
 
@@ -102,19 +112,4 @@ const STACK_BYTES: usize = 16 * 1024 * 1024;
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.enable_all().thread_stack_size(STACK_BYTES).build()?.block_on(command)
-}
-
-/// Who would log whole messages, in which tokens may be.
-const QUIET: &str = "tungstenite=info,tokio_tungstenite=info,h2=info";
-
-/// Logs go to standard error: readable text, or an object a line.
-fn start_logging(config: &Config) {
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(format!("sea_orm_migration=warn,{},{QUIET}", config.log)))
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    match config.log_format {
-        LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => logs.json().init(),
-    }
 }

@@ -38,6 +38,7 @@ use entity::{Actor as Stamp, Timestamp, change as change_row};
 use futures_util::future::BoxFuture;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::app::{App, Done, Job, Tx, Wants};
@@ -196,6 +197,7 @@ async fn submit<W: Work>(app: &App, actor: &Actor, ending: Ending, work: W) -> R
     if !app.submit(Box::new(operation)).await {
         return Err(Error::stopping());
     }
+    let answer = answer.instrument(tracing::debug_span!("commit"));
     answer.await.map_err(|_| Error::stopping())?
 }
 

@@ -37,6 +37,7 @@ use async_graphql::{MergedObject, MergedSubscription, Response, SDLExportOptions
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use serde::Deserialize;
+use tracing::Instrument as _;
 
 use crate::app::{App, OperationName};
 use crate::domain::actor::Actor;
@@ -164,7 +165,16 @@ impl Graphql {
         let (request, batches) = self.request(actor, &operation, TextBudget::default());
         let execution = std::pin::pin!(stream::once(self.schema.execute(request)));
         let mut driven = AssertUnwindSafe(Driven::new(execution, batches)).catch_unwind();
-        let response = match tokio::time::timeout(self.timeout, driven.next()).await {
+        let kind = if is_mutation { "mutation" } else { "query" };
+        let name = operation.name.as_deref().unwrap_or_default();
+        let span = tracing::debug_span!(
+            "operation",
+            otel.name = format_args!("{kind} {name}"),
+            graphql.operation.type = kind,
+            graphql.operation.name = name,
+        );
+        let driving = tokio::time::timeout(self.timeout, driven.next().instrument(span));
+        let response = match driving.await {
             Ok(Some(Ok(response))) => response,
             Ok(_) => error::response(&Error::internal("a resolver panicked")),
             // What a mutation waits for is the database or the store.
@@ -174,7 +184,6 @@ impl Graphql {
             }
         };
         let outcome = if response.errors.is_empty() { "ok" } else { "error" };
-        let kind = if is_mutation { "mutation" } else { "query" };
         self.app.metrics().operation(operation.name_for(actor), kind, outcome, Some(began.elapsed()));
         error::finish(response)
     }

@@ -13,11 +13,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use ipnet::IpNet;
 use tracing::Instrument as _;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::error;
 use super::rate::{Client, Limits};
-use super::{Server, graphql};
+use super::{Server, graphql, trace};
 use crate::app::{App, RequestId};
 use crate::domain::error::Error;
 
@@ -60,20 +61,22 @@ impl Edge {
         Self { proxies: app.config().trusted_proxies.clone(), limits, encrypted }
     }
 
+    /// Whether what somebody at this address says of where a request comes from is believed.
+    fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.proxies.iter().any(|proxies| proxies.contains(&address))
+    }
+
     /// Where a request comes from. What it says itself of that counts as far as proxies that are trusted said so: the last
     /// address that none of them has.
     fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let trusted = |address: &IpAddr| {
-            let address = address.to_canonical();
-            self.proxies.iter().any(|proxies| proxies.contains(&address))
-        };
         let mut address = peer.to_canonical();
-        if !trusted(&address) {
+        if !self.trusts(address) {
             return address;
         }
         let values: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
         let mut said = values.iter().flat_map(|value| value.split(|byte| *byte == b',')).rev();
-        while trusted(&address) {
+        while self.trusts(address) {
             // What is no address was not said by a proxy.
             match said.next().and_then(address_in) {
                 Some(next) => address = next.to_canonical(),
@@ -109,21 +112,29 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
     let address = edge.address(peer, request.headers());
     let id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    let span = tracing::debug_span!(
-        "request",
-        id = id.to_str().unwrap_or_default(),
-        method = %request.method(),
-        // Without the query string, which may have a signature.
-        path = request.uri().path(),
-        %address,
-    );
     let client = client(&server, address, authorization(request.headers()));
     let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
     let method = method_name(request.method());
+    let span = tracing::debug_span!(
+        "request",
+        id = id.to_str().unwrap_or_default(),
+        otel.name = format_args!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        // Without the query string, which may have a signature.
+        url.path = request.uri().path(),
+        client.address = %address,
+        http.response.status_code = Empty,
+    );
+    if matches!(client, Client::Token(_)) || edge.trusts(peer) {
+        trace::go_on(&span, request.headers());
+    }
     let began = Instant::now();
     request.extensions_mut().insert(Caller { address, client });
-    let answering = next.run(request).instrument(span);
+    let answering = next.run(request).instrument(span.clone());
     let mut response = RequestId::new(Bytes::copy_from_slice(id.as_bytes())).scope(answering).await;
+    span.record("http.response.status_code", response.status().as_u16());
     server.app().metrics().request(&route, method, response.status().as_u16(), began.elapsed());
     let is_file = response.status() == StatusCode::NOT_MODIFIED
         || response.headers().contains_key(header::CONTENT_DISPOSITION);

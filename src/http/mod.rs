@@ -14,6 +14,7 @@ mod places;
 mod rate;
 mod socket;
 mod stream;
+mod trace;
 mod ui;
 mod uploads;
 

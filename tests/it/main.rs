@@ -18,3 +18,4 @@ mod story;
 mod support;
 mod tidy;
 mod tokens;
+mod traces;

@@ -6,10 +6,11 @@ use std::process::{Child, Command, Stdio};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 
-use crate::support::{HOPPER, Socket, text};
+use crate::support::{Collector, HOPPER, Socket, contains, text};
 
 /// Secrets of the settings, which would be known again.
 const JWT_SECRET: &str = "canary-jwt-secret-canary-jwt-secret";
+const TRACES_SECRET: &str = "canary-traces-key";
 const S3_SECRET: &str = "canary-s3-secret-access-key";
 
 struct Logged {
@@ -28,7 +29,8 @@ impl Drop for Logged {
 }
 
 impl Logged {
-    fn start() -> Self {
+    /// Logs all, and sends all traces to `collector`.
+    fn start(collector: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let log = std::fs::File::create(folder.path().join("log")).expect("a file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_vellum"))
@@ -36,6 +38,8 @@ impl Logged {
             .arg(folder.path().join("data"))
             .env_clear()
             .env("VELLUM_JWT__SECRET", JWT_SECRET)
+            .env("VELLUM_TRACES__ENDPOINT", collector)
+            .env("VELLUM_TRACES__HEADERS__KEY", TRACES_SECRET)
             .env("VELLUM_STORAGE__AWAY__KIND", "s3")
             .env("VELLUM_STORAGE__AWAY__BUCKET", "canary")
             .env("VELLUM_STORAGE__AWAY__ENDPOINT", "http://127.0.0.1:9")
@@ -76,10 +80,11 @@ fn signature(url: &str) -> String {
     found.split('&').next().unwrap_or(found).to_owned()
 }
 
-#[tokio::test]
-async fn no_secret_is_logged_whatever_happens() {
-    let server = Logged::start();
-    let mut secrets = vec![JWT_SECRET.to_owned(), S3_SECRET.to_owned(), server.admin.clone()];
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_is_logged_or_traced_whatever_happens() {
+    let (collector, address) = Collector::start().await;
+    let mut server = Logged::start(&address);
+    let mut secrets = [JWT_SECRET, S3_SECRET, TRACES_SECRET, &server.admin].map(ToOwned::to_owned).to_vec();
     let create = "mutation { createToken(input: { name: \"x\", role: ADMIN }) { secret } }";
     let made = server.ask(&server.admin, create, json!({})).await;
     let token = text(&made["data"]["createToken"]["secret"]).to_owned();
@@ -119,12 +124,19 @@ async fn no_secret_is_logged_whatever_happens() {
     let refused = server.ask(&token, away, json!({})).await;
     assert_eq!(refused["errors"][0]["extensions"]["code"], "STORAGE_UNAVAILABLE", "{refused}");
 
+    // The last traces are sent.
+    let id = server.child.id().to_string();
+    assert!(Command::new("kill").arg(id).status().expect("it runs").success());
+    server.child.wait().expect("it ends");
+    let (_, traces) = collector.sent();
+    assert!(contains(&traces, b"POST /graphql"), "there are traces");
     let log = server.log();
     assert!(log.len() > 10_000 && log.contains("TRACE"), "much is logged: {}", log.len());
     for secret in secrets {
         let at = log.find(&secret).map(|at| log[..at].rfind('\n').map_or(0, |start| start + 1));
         let line = at.map(|start| log[start..].lines().next().unwrap_or_default().to_owned());
         assert_eq!(line, None, "a line with {secret}");
+        assert!(!contains(&traces, secret.as_bytes()), "a trace with {secret}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod cluster;
+mod collector;
 mod process;
 mod socket;
 
@@ -19,6 +20,7 @@ use vellum::http::{Auth, Server, router};
 
 pub use bucket::{Bucket, Fault, Nodes};
 pub use cluster::Cluster;
+pub use collector::{Collector, contains};
 pub use process::Process;
 pub use socket::Socket;
 
