@@ -64,6 +64,15 @@ follow cases="100000" seed=`date +%s`:
     VELLUM_TEST_SEED={{ seed }} VELLUM_TEST_CASES={{ cases }} VELLUM_TEST_SILENT_ENTRIES=100000 \
         cargo test --locked --release --test it -- feed::simulation:: feed::silent::
 
+# Fuzz paths, cursors, ranges and signed URLs, each for some seconds. Needs a C++ compiler; builds the server in its own way.
+fuzz seconds="300":
+    for target in path cursor range signed; do scripts/fuzz $target {{ seconds }}; done
+
+# Fuzz the API with what schemathesis makes up of its schema. Needs python3 with venv.
+fuzz-api seconds="300":
+    cargo build --locked
+    CARGO_TARGET_DIR={{ target }} scripts/with-server scripts/fuzz-api {{ seconds }}
+
 # Write schema.graphql anew.
 schema:
     cargo run --quiet -- schema > schema.graphql

@@ -1,8 +1,5 @@
 //! Liveness and readiness.
 
-use std::time::Duration;
-
-use reqwest::Response;
 use serde_json::{Value, json};
 
 use crate::support::TestServer;
@@ -18,22 +15,11 @@ async fn a_server_tells_whether_it_lives_and_whether_it_can_serve() {
         json!({ "database": "ok", "storage": "ok", "server": "ok" })
     );
     std::fs::remove_dir_all(server.data().join("staging")).expect("removed");
-    let ready = becomes(&server, 503).await;
+    let ready = server.readiness(503).await;
     assert_eq!(ready.json::<Value>().await.expect("JSON")["storage"], "unavailable");
     assert_eq!(server.get("/healthz", &[]).await.status(), 200, "it lives all the same");
     std::fs::create_dir(server.data().join("staging")).expect("made");
-    becomes(&server, 200).await;
-}
-
-/// The answer of this status: what it was a moment ago is known for a second.
-async fn becomes(server: &TestServer, status: u16) -> Response {
-    loop {
-        let ready = server.get("/readyz", &[]).await;
-        if ready.status() == status {
-            return ready;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    server.readiness(200).await;
 }
 
 #[tokio::test]

@@ -256,7 +256,7 @@ async fn uploads_tell_where_they_stand() {
     assert_eq!((&after["status"], &after["receivedBytes"]), (&json!("FINISHED"), &json!(HOPPER.len())));
     assert!(after["target"].is_null());
     let server: &TestServer = &lab.server;
-    assert_eq!(server.get("/readyz", &[]).await.status(), 200);
+    server.readiness(200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -330,7 +330,7 @@ async fn a_place_of_another_library_is_left_alone() {
     for query in [start, choose] {
         other.server.refuses(query, json!({}), "STORAGE_UNAVAILABLE", None).await;
     }
-    assert_eq!(other.server.get("/readyz", &[]).await.status(), 503);
+    other.server.readiness(503).await;
     for remedy in [Remedy::None, Remedy::Repair] {
         let checked =
             fsck::check(&other.server.app, &Actor::system(), Depth::Size, remedy, |_| (), |_, _| ()).await;

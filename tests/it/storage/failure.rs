@@ -44,14 +44,14 @@ async fn a_store_that_is_gone_is_told_and_comes_back_by_itself() {
     lab.server.refuses(FINISH, json!({ "id": intent["id"] }), "STORAGE_UNAVAILABLE", None).await;
     let parts = "mutation { startUpload(input: { path: \"p\", size: 6000000, partSize: 5242880 }) { intent { id } } }";
     lab.server.refuses(parts, json!({}), "STORAGE_UNAVAILABLE", None).await;
-    assert_eq!(lab.server.get("/readyz", &[]).await.status(), 503);
+    lab.server.readiness(503).await;
     assert_eq!(lab.server.get("/healthz", &[]).await.status(), 200);
     // What needs no bytes goes on.
     let folder = "mutation { createFolder(input: { path: \"a\" }) { created } }";
     assert_eq!(lab.server.gql(folder, json!({})).await["createFolder"]["created"], true);
     assert_eq!(status(&lab, &intent).await["status"], "CREATED", "nothing is half-published");
     lab.bucket.as_ref().expect("a bucket").faults.end();
-    assert_eq!(lab.server.get("/readyz", &[]).await.status(), 200);
+    lab.server.readiness(200).await;
     assert_eq!(lab.server.finish_upload(&intent).await["version"]["sha256"], sha256(ROCKET));
     for (path, bytes) in [("/assets/photo", HOPPER), ("/assets/later", ROCKET)] {
         assert!(read(&lab, path).await == (200, bytes.to_vec()));
@@ -138,7 +138,7 @@ async fn a_store_that_never_answers_is_told_in_time() {
         .await
         .expect("it is told in time");
     assert_eq!(read.status(), 503);
-    assert_eq!(lab.server.get("/readyz", &[]).await.status(), 503);
+    lab.server.readiness(503).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod bucket;
 mod cluster;
 mod collector;
+mod logs;
 mod process;
 mod socket;
 
@@ -107,6 +108,7 @@ impl TestServer {
     }
 
     async fn open(config: Config, folder: TempDir, database: Option<PostgresDatabase>) -> Self {
+        logs::read_along();
         let listener = TcpListener::bind(config.listen).await.expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let clock = Clock::system();
@@ -149,6 +151,17 @@ impl TestServer {
 
     pub async fn get(&self, url: &str, headers: &[(&str, &str)]) -> Response {
         self.send(Method::GET, url, headers, b"").await
+    }
+
+    /// What `/readyz` answers once it has this status: what was so a moment ago is told for a second.
+    pub async fn readiness(&self, status: u16) -> Response {
+        loop {
+            let ready = self.get("/readyz", &[]).await;
+            if ready.status() == status {
+                return ready;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 
     /// The whole answer to a GraphQL request.
