@@ -68,10 +68,12 @@ follow cases="100000" seed=`date +%s`:
 fuzz seconds="300":
     for target in path cursor range signed; do scripts/fuzz $target {{ seconds }}; done
 
-# Fuzz the API with what schemathesis makes up of its schema. Needs python3 with venv.
+# Fuzz the API with what schemathesis makes up of its schema, as an admin and as a stranger. Needs python3 with venv, and curl.
 fuzz-api seconds="300":
     cargo build --locked
     CARGO_TARGET_DIR={{ target }} scripts/with-server scripts/fuzz-api {{ seconds }}
+    SERVE_AS= VELLUM_RATE_LIMIT__ADDRESS_PER_SECOND=0 CARGO_TARGET_DIR={{ target }} \
+        scripts/with-server scripts/fuzz-api {{ seconds }}
 
 # Write schema.graphql anew.
 schema:

@@ -25,7 +25,7 @@ fuzz_target!(|input: &[u8]| {
     let Some(answer) = library.read(&[path.as_bytes(), b"?", &query].concat(), &[]) else { return };
     if answer.status != 200 {
         assert!(answer.status.is_client_error(), "{}", answer.status);
-        assert!(!answer.body.windows(8).any(|part| CONTENT.windows(8).next() == Some(part)));
+        assert!(!answer.body.windows(8).any(|part| CONTENT.windows(8).any(|secret| secret == part)));
         return;
     }
     let parts = |query: &[u8]| url::form_urlencoded::parse(query).into_owned().collect::<BTreeMap<_, _>>();

@@ -1,5 +1,6 @@
 //! What the server counts, for those who look after it; rendered as OpenMetrics text.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ const TIMES: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0
 /// Names of operations that are told apart: clients make them up.
 const NAMES: usize = 200;
 
-type Labels<const N: usize> = [(&'static str, String); N];
+type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Times = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
@@ -126,8 +127,8 @@ impl Metrics {
 
     /// Counts a request.
     pub fn request(&self, route: &str, method: &'static str, status: u16, took: Duration) {
-        let route = ("route", route.to_owned());
-        let labels = [route.clone(), ("method", method.to_owned()), ("status", status.to_string())];
+        let route = ("route", Cow::Owned(route.to_owned()));
+        let labels = [route.clone(), ("method", method.into()), ("status", status.to_string().into())];
         self.requests.get_or_create(&labels).inc();
         self.request_times.get_or_create(&[route]).observe(took.as_secs_f64());
     }
@@ -141,8 +142,10 @@ impl Metrics {
         took: Option<Duration>,
     ) {
         let name = self.known(name);
-        let kind = ("kind", kind.to_owned());
-        self.operations.get_or_create(&[("name", name), kind.clone(), ("outcome", outcome.to_owned())]).inc();
+        let kind = ("kind", kind.into());
+        self.operations
+            .get_or_create(&[("name", name.into()), kind.clone(), ("outcome", outcome.into())])
+            .inc();
         if let Some(took) = took {
             self.operation_times.get_or_create(&[kind]).observe(took.as_secs_f64());
         }
@@ -163,12 +166,12 @@ impl Metrics {
 
     /// Counts uploads that ended.
     pub fn uploads(&self, how: &'static str, count: usize) {
-        self.uploads.get_or_create(&[("outcome", how.to_owned())]).inc_by(count as u64);
+        self.uploads.get_or_create(&[("outcome", how.into())]).inc_by(count as u64);
     }
 
     /// Counts objects in storage that were to be removed.
     pub fn removed(&self, how: &'static str, count: usize) {
-        self.removed.get_or_create(&[("outcome", how.to_owned())]).inc_by(count as u64);
+        self.removed.get_or_create(&[("outcome", how.into())]).inc_by(count as u64);
     }
 
     /// Counts a request that came too often.
@@ -189,8 +192,8 @@ impl Metrics {
         }
         gauges.statements.set(i64::try_from(readings.statements).unwrap_or(i64::MAX));
         for (pool, all, idle) in &readings.pools {
-            let set = |state: &str, count: i64| {
-                let labels = [("pool", (*pool).to_owned()), ("state", state.to_owned())];
+            let set = |state: &'static str, count: i64| {
+                let labels = [("pool", (*pool).into()), ("state", state.into())];
                 gauges.connections.get_or_create(&labels).set(count);
             };
             set("idle", whole(*idle));

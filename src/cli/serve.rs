@@ -1,13 +1,10 @@
 //! `vellum serve`.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::app::{App, Clock};
 use crate::config::Config;
@@ -36,11 +33,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("cannot listen on {address} for metrics"))?;
         let routes = http::metrics_router(all.clone());
-        app.spawn(async move {
-            if let Err(error) = axum::serve(listener, routes).await {
-                tracing::error!(%error, "metrics are not served any more");
-            }
-        });
+        app.spawn(http::serve(listener, routes, app.stopping().clone()));
     }
     let routes = http::router(all);
     let stopping = app.stopping().clone();
@@ -49,38 +42,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!("stopping");
         stopping.cancel();
     });
-    let listener = listener.tap_io(|stream| {
-        // Answers are written at once; waiting to fill a packet only adds delay.
-        let _ = stream.set_nodelay(true);
-        give_up_on_silence(stream);
-    });
     let stopped = app.stopping().clone();
-    let serving = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stopped.clone().cancelled_owned());
+    let serving = http::serve(listener, routes, stopped.clone());
     let overtime = async {
         stopped.cancelled().await;
         tokio::time::sleep(grace).await;
     };
     tokio::select! {
-        served = async { serving.await } => served?,
+        () = serving => {}
         () = overtime => tracing::warn!("some requests did not end in time"),
     }
     app.close(grace).await;
     Ok(())
 }
-
-/// Ends a connection whose client takes nothing of what it is sent for so long: an event stream or a download is
-/// otherwise kept for it as long as it likes.
-#[cfg(target_os = "linux")]
-fn give_up_on_silence(stream: &TcpStream) {
-    const PATIENCE: Duration = Duration::from_secs(180);
-    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(PATIENCE)) {
-        tracing::debug!(%error, "a client that takes nothing is waited for");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-const fn give_up_on_silence(_: &TcpStream) {}
 
 /// Lets a write beyond a limit on the size of files fail, as on a full disk, instead of ending the process.
 #[cfg(unix)]

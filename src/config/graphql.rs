@@ -30,6 +30,8 @@ pub struct Graphql {
     pub max_directives: usize,
     /// Most that an operation may cost: its fields, those of lists as often as their pages are long.
     pub max_cost: u64,
+    /// The same for who has no role.
+    pub stranger_max_cost: u64,
     /// Longest time that one query or mutation may take.
     pub timeout: Duration,
     /// Whether clients may ask for the schema.
@@ -56,6 +58,7 @@ pub(super) struct Raw {
     max_aliases: i64,
     max_directives: i64,
     max_cost: i64,
+    stranger_max_cost: i64,
     timeout_seconds: i64,
     introspection: bool,
     explorer: bool,
@@ -71,7 +74,8 @@ impl Raw {
         let many = |name, value| count(name, value, 1_000_000, "1 to 1000000");
         let bytes = |name, value| count(name, value, 67_108_864, "1 to 67108864 (64 MiB)");
         let seconds = in_range("graphql.timeout_seconds", self.timeout_seconds, 1..=3600, "1 to 3600")?;
-        let cost = in_range("graphql.max_cost", self.max_cost, 1..=1_000_000_000, "1 to 1000000000")?;
+        let cost =
+            |name, value| in_range(name, value, 1..=1_000_000_000, "1 to 1000000000").map(i64::unsigned_abs);
         Ok(Graphql {
             max_body_bytes: bytes("graphql.max_body_bytes", self.max_body_bytes)?,
             max_document_bytes: bytes("graphql.max_document_bytes", self.max_document_bytes)?,
@@ -83,7 +87,8 @@ impl Raw {
             max_root_fields: many("graphql.max_root_fields", self.max_root_fields)?,
             max_aliases: many("graphql.max_aliases", self.max_aliases)?,
             max_directives: many("graphql.max_directives", self.max_directives)?,
-            max_cost: cost.unsigned_abs(),
+            max_cost: cost("graphql.max_cost", self.max_cost)?,
+            stranger_max_cost: cost("graphql.stranger_max_cost", self.stranger_max_cost)?,
             timeout: Duration::from_secs(seconds.unsigned_abs()),
             introspection: self.introspection,
             explorer: self.explorer,

@@ -20,6 +20,8 @@ pub struct Rates {
     pub address: Rate,
     /// Who shows one that is.
     pub token: Rate,
+    /// Who shows one that has to be looked at, by address.
+    pub unproven: Rate,
 }
 
 /// The section as files and the environment give it.
@@ -30,6 +32,8 @@ pub(super) struct Raw {
     address_burst: i64,
     token_per_second: i64,
     token_burst: i64,
+    unproven_per_second: i64,
+    unproven_burst: i64,
 }
 
 impl Raw {
@@ -46,6 +50,10 @@ impl Raw {
             token: Rate {
                 per_second: number("rate_limit.token_per_second", self.token_per_second)?,
                 burst: number("rate_limit.token_burst", self.token_burst)?,
+            },
+            unproven: Rate {
+                per_second: number("rate_limit.unproven_per_second", self.unproven_per_second)?,
+                burst: number("rate_limit.unproven_burst", self.unproven_burst)?,
             },
         })
     }

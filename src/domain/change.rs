@@ -308,12 +308,8 @@ impl Watch {
             following => (following?, leg.from.is_some()),
         };
         let seen = leg.from.unwrap_or(following.start());
-        let mut watch = Self { following, path, thing, leg, told, absent: false, seen };
-        if told && actor.scope() == Scope::Shown {
-            // Whoever goes on from an entry was told of the state before it.
-            watch.absent = watch.is_absent().await?;
-        }
-        Ok(watch)
+        // What those were told who go on from an entry is not known here: it may have been shown then.
+        Ok(Self { following, path, thing, leg, told, absent: false, seen })
     }
 
     /// Entries that are forgotten do no harm to who reads the state.

@@ -14,7 +14,7 @@ use sea_orm::{
 use super::actor::Actor;
 use super::error::{Error, Result};
 use super::storage::Away;
-use super::{Edit, change, commit, trash, upload};
+use super::{Edit, change, commit, scope, trash, upload};
 use crate::app::App;
 use crate::blob::BlobKey;
 
@@ -192,6 +192,9 @@ pub async fn clean_forever(app: App) {
         }
         if round.is_multiple_of(TIDY) {
             upload::tidy(&app).await;
+            if let Err(error) = scope::tidy(&app).await {
+                tracing::error!(%error, cause = ?error.cause(), "cannot tidy up folders; trying again");
+            }
         }
         round = round.wrapping_add(1);
         if let Err(error) = trash::purge_due(&app, &Actor::system()).await {

@@ -6,20 +6,22 @@
 //!
 //! `assets.open` (public and published) and `folders.has_open` (one such is right in it, or was) keep that cheap: a folder
 //! is looked for by indexes that have only these, however much else there is. The first is exact. The second is set in the
-//! commit that shows an asset, and may be left standing; whoever asks looks at the assets themselves.
+//! commit that shows an asset, and cleared some time after the last one is hidden; whoever asks looks at the assets
+//! themselves.
 
 use std::sync::Arc;
 
 use entity::asset::Visibility;
-use entity::{Actor as Stamp, asset, folder, version};
+use entity::{Actor as Stamp, FolderId, asset, folder, version};
 use sea_orm::sea_query::{Expr, SimpleExpr};
-use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
+use uuid::Uuid;
 
-use super::Edit;
 use super::actor::{Actor, Role};
 use super::asset::Asset;
 use super::error::Result;
-use crate::app::Inline;
+use super::{Edit, commit_alone};
+use crate::app::{App, Inline};
 
 /// How much of the library somebody sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,10 +157,8 @@ pub(super) struct Turn {
     asset: entity::AssetId,
     /// It is open from now on, or not any more.
     open: Option<bool>,
-    /// The folder in which it was shown.
-    leaves: Option<entity::FolderId>,
-    /// The folder in which it is shown.
-    enters: Option<entity::FolderId>,
+    /// The folder in which it is shown from now on.
+    enters: Option<FolderId>,
 }
 
 impl Turn {
@@ -167,84 +167,93 @@ impl Turn {
         let shown_in =
             |row: &asset::Model| (is_open(row) && row.deletion_id.is_none()).then_some(row.folder_id);
         let (was, is) = (shown_in(before), shown_in(now));
-        let open = (is_open(before) != is_open(now)).then(|| is_open(now));
-        if was == is && open.is_none() {
-            return None;
-        }
-        let moved = was != is;
-        Some(Self { asset: now.id, open, leaves: was.filter(|_| moved), enters: is.filter(|_| moved) })
+        let turn = Self {
+            asset: now.id,
+            open: (is_open(before) != is_open(now)).then(|| is_open(now)),
+            enters: is.filter(|_| was != is),
+        };
+        (turn.open.is_some() || turn.enters.is_some()).then_some(turn)
     }
 
-    /// The statements that follow the change of the row, each with whether it takes the one after it along: where it finds
-    /// nothing, that one is left out.
-    fn statements(&self, backend: DbBackend) -> Vec<Step> {
-        let postgres = backend == DbBackend::Postgres;
-        let statement = |sql: &str, values: Vec<Value>| {
-            // SQLite numbers parameters in the same way, by another sign.
-            let sql = if postgres { sql.to_owned() } else { sql.replace('$', "?") };
-            Statement::from_sql_and_values(backend, sql, values)
-        };
-        let mut steps = Vec::new();
+    /// The statements that follow the change of the row.
+    fn statements(&self, backend: DbBackend) -> Vec<Statement> {
+        let mut statements = Vec::new();
         if let Some(open) = self.open {
             let values = vec![open.into(), self.asset.0.into()];
-            steps.push(Step::Run(statement("UPDATE assets SET open = $1 WHERE id = $2", values)));
-        }
-        if let Some(folder) = self.leaves {
-            let free = statement(FREE, vec![folder.0.into()]);
-            let clear = statement(CLEAR, vec![folder.0.into()]);
-            // Who shows something there holds the folder; then it is left as it is.
-            steps.push(if postgres { Step::RunIfFound(free, clear) } else { Step::Run(clear) });
+            statements.push(statement(backend, "UPDATE assets SET open = $1 WHERE id = $2", values));
         }
         if let Some(folder) = self.enters {
-            if postgres {
+            if backend == DbBackend::Postgres {
                 // So that nobody clears it meanwhile.
                 let held = "SELECT 1 FROM folders WHERE id = $1 FOR KEY SHARE";
-                steps.push(Step::Run(statement(held, vec![folder.0.into()])));
+                statements.push(statement(backend, held, vec![folder.0.into()]));
             }
             let set = "UPDATE folders SET has_open = TRUE WHERE id = $1 AND NOT has_open";
-            steps.push(Step::Run(statement(set, vec![folder.0.into()])));
+            statements.push(statement(backend, set, vec![folder.0.into()]));
         }
-        steps
+        statements
     }
 }
 
-const FREE: &str = "SELECT 1 FROM folders WHERE id = $1 FOR UPDATE SKIP LOCKED";
-const CLEAR: &str = "UPDATE folders SET has_open = FALSE WHERE id = $1 AND has_open AND NOT EXISTS \
-    (SELECT 1 FROM assets WHERE folder_id = folders.id AND open AND deletion_id IS NULL)";
-
-enum Step {
-    Run(Statement),
-    /// The second, if the first finds something.
-    RunIfFound(Statement, Statement),
+fn statement(backend: DbBackend, sql: &str, values: Vec<Value>) -> Statement {
+    // SQLite numbers parameters in the same way, by another sign.
+    let sql = if backend == DbBackend::Postgres { sql.to_owned() } else { sql.replace('$', "?") };
+    Statement::from_sql_and_values(backend, sql, values)
 }
 
 /// Lets what strangers see follow a change, by statements of the pool.
 pub(super) async fn turn(edit: Edit<'_>, turn: &Turn) -> Result<()> {
-    for step in turn.statements(edit.conn().get_database_backend()) {
-        match step {
-            Step::Run(statement) => {
-                edit.conn().execute_raw(statement).await?;
-            }
-            Step::RunIfFound(first, second) => {
-                if edit.conn().query_one_raw(first).await?.is_some() {
-                    edit.conn().execute_raw(second).await?;
-                }
-            }
-        }
+    for statement in turn.statements(edit.conn().get_database_backend()) {
+        edit.conn().execute_raw(statement).await?;
     }
     Ok(())
 }
 
 /// The same, on SQLite by statements that run on the thread that asks.
 pub(super) fn turn_inline(inline: &Inline, turn: &Turn) -> Result<()> {
-    for step in turn.statements(DbBackend::Sqlite) {
-        let (Step::Run(statement) | Step::RunIfFound(_, statement)) = step;
+    for statement in turn.statements(DbBackend::Sqlite) {
         inline.write(&statement)?;
     }
     Ok(())
 }
 
-/// After many assets of a folder went to the trash by one statement.
-pub(super) async fn left(edit: Edit<'_>, folder: entity::FolderId, any: entity::AssetId) -> Result<()> {
-    turn(edit, &Turn { asset: any, open: None, leaves: Some(folder), enters: None }).await
+/// Folders that one round clears, at most; the next one goes on.
+const ROUND: u64 = 200;
+const STALE: &str = "SELECT id FROM folders AS f WHERE f.has_open AND NOT EXISTS \
+    (SELECT 1 FROM assets AS a WHERE a.folder_id = f.id AND a.open AND a.deletion_id IS NULL) ORDER BY id LIMIT $1";
+/// Nothing for whoever shows something there at this moment.
+const FREE: &str = "SELECT 1 FROM folders WHERE id = $1 FOR UPDATE SKIP LOCKED";
+const CLEAR: &str = "UPDATE folders SET has_open = FALSE WHERE id = $1 AND has_open AND NOT EXISTS \
+    (SELECT 1 FROM assets WHERE folder_id = folders.id AND open AND deletion_id IS NULL)";
+
+/// Clears `has_open` of folders in which nothing is shown any more: it does no harm, but costs a look each time. Not in the
+/// commits that hide something: two servers that hold folders for it could wait for each other.
+///
+/// # Errors
+/// What the database says.
+pub async fn tidy(app: &App) -> Result<usize> {
+    let backend = app.read().get_database_backend();
+    let stale = app.read().query_all_raw(statement(backend, STALE, vec![ROUND.into()])).await?;
+    let stale = stale
+        .iter()
+        .map(|row| row.try_get_by_index::<Uuid>(0))
+        .collect::<std::result::Result<Vec<_>, DbErr>>()?;
+    if stale.is_empty() {
+        return Ok(0);
+    }
+    let count = stale.len();
+    commit_alone(app, &Actor::system(), move |edit| {
+        Box::pin(async move {
+            for id in stale {
+                let free = statement(backend, FREE, vec![id.into()]);
+                if backend == DbBackend::Postgres && edit.conn().query_one_raw(free).await?.is_none() {
+                    continue;
+                }
+                edit.conn().execute_raw(statement(backend, CLEAR, vec![id.into()])).await?;
+            }
+            Ok(())
+        })
+    })
+    .await?;
+    Ok(count)
 }

@@ -23,7 +23,6 @@ use super::error::{Error, Result};
 use super::folder::{self as folders, FolderRef};
 use super::former::{self, Mover};
 use super::path::{TreePath, join, parse_name};
-use super::scope;
 use super::{Committed, Edit, check_revision, commit, name};
 use crate::app::App;
 
@@ -220,9 +219,6 @@ pub(super) async fn delete_assets_in(edit: Edit<'_>, what: AssetsDeletion, keep:
             .await?;
     }
     former::leave(edit, left).await?;
-    if let Some(any) = ids.first() {
-        scope::left(edit, folder.id, *any).await?;
-    }
     for row in rows {
         let asset = Asset {
             row,

@@ -12,13 +12,22 @@ use apollo_compiler::executable::{ExecutableDocument, Field, Operation, Selectio
 use apollo_compiler::{Name, Node};
 use async_graphql::Variables;
 
+use super::Refusal;
 use crate::domain::page::{DEFAULT_PAGE, MAX_PAGE};
+
+/// The refusal of what costs more than `max`.
+pub fn refusal(max: u64) -> Refusal {
+    let message = format!(
+        "the operation may cost more than {max}: ask for shorter pages, for less of each, or for fewer counts and filters"
+    );
+    Refusal::new(message, "GRAPHQL_VALIDATION_FAILED")
+}
 
 /// How long a list is taken for that is no page: ancestors, tags, entries of a mutation.
 const LIST: u64 = 10;
 
-/// What a field costs that looks at all that there may be and not at a page of it: `totalCount`, and what is found by a
-/// filter.
+/// What a field costs that looks at all that there may be and not at a page of it: `totalCount`, what is found by a filter,
+/// and what lies anywhere below a folder. Only plain counts are asked for many folders together.
 const LOOK_AT_ALL: u64 = 1000;
 
 /// A cost, saturating: nobody needs to know by how much it is too much.
@@ -76,10 +85,17 @@ impl<'a> Measurer<'a> {
         if of_page && matches!(field.name.as_str(), "nodes" | "edges") {
             return Cost { once: 1, a_node: below.once, asked: below.asked };
         }
-        let looks_at_all = (of_page && field.name == "totalCount") || argument(field, "filter").is_some();
-        let asked = below.asked.saturating_add(if looks_at_all { LOOK_AT_ALL } else { 0 });
+        let is_count = of_page && field.name == "totalCount";
+        let looks_at_all = argument(field, "filter").is_some()
+            || argument(field, "recursive").is_some_and(|value| *value != Value::Boolean(false));
+        let alone = if looks_at_all { below.asked.saturating_add(LOOK_AT_ALL) } else { 0 };
+        let asked = match (is_count, looks_at_all) {
+            (true, _) => LOOK_AT_ALL,
+            (_, true) => 0,
+            _ => below.asked,
+        };
         let nodes = self.page(field);
-        let inner = below.once.saturating_add(below.a_node.saturating_mul(nodes));
+        let inner = below.once.saturating_add(below.a_node.saturating_mul(nodes)).saturating_add(alone);
         let times = if field.ty().is_list() { self.length(field) } else { 1 };
         Cost { once: inner.saturating_mul(times).saturating_add(1), a_node: 0, asked }
     }
@@ -148,6 +164,15 @@ mod tests {
             ("{ assets { totalCount edges { node { id } } } }", 1000 + 1 + 1 + 1 + 50 * 2),
             ("{ assets(filter: { search: \"x\" }) { nodes { id } } }", 1000 + 2 + 50),
             ("{ root { folders(first: 7) { nodes { assets { totalCount } } } } }", 1000 + 1 + 2 + 7 * 2),
+            ("{ root { folders(first: 7) { nodes { assets(recursive: false) { totalCount } } } } }", 1017),
+            (
+                "{ root { folders(first: 7) { nodes { assets(recursive: true) { totalCount } } } } }",
+                1 + 2 + 7 * (2 + 1000 + 1000),
+            ),
+            (
+                "query($f: AssetFilter) { root { folders(first: 3) { nodes { assets(filter: $f) { nodes { id } } } } } }",
+                1 + 2 + 3 * (2 + 1000 + 50),
+            ),
             (
                 "{ assets(last: 4) { ...F } } fragment F on AssetConnection { nodes { id } nodes { path } }",
                 1 + 2 + 4 * 2,

@@ -51,6 +51,8 @@ pub struct Operation {
     pub(super) shared: Option<Arc<str>>,
     /// What it is called.
     pub(super) name: Option<String>,
+    /// What it costs at most; where that is little, what it costs whatever its variables are.
+    pub(super) cost: u64,
     document: ExecutableDocument,
     variables: Variables,
 }
@@ -156,7 +158,7 @@ impl Documents {
             OperationType::Subscription => OperationKind::Subscription,
         };
         let variables = self.coerce(operation, params)?;
-        self.check_cost(&document, operation, &variables)?;
+        let cost = self.check_cost(&document, operation, &variables)?;
         let executable = document.executable_for(
             operation.name.as_ref().map(apollo_compiler::Name::as_str),
             kind,
@@ -165,7 +167,7 @@ impl Documents {
         let shared =
             if kind == OperationKind::Subscription { document.shared(operation, &variables) } else { None };
         let name = operation.name.as_ref().map(|name| name.as_str().to_owned());
-        Ok(Operation { kind, shared, name, document: executable, variables })
+        Ok(Operation { kind, shared, name, cost, document: executable, variables })
     }
 
     /// Looks closely only where it may be too much at all.
@@ -174,7 +176,7 @@ impl Documents {
         document: &Document,
         operation: &ValidOperation,
         variables: &Variables,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u64, Refusal> {
         let most = document.most.get_or_init(|| {
             document
                 .valid
@@ -184,14 +186,13 @@ impl Documents {
                 .max()
                 .unwrap_or(0)
         });
-        let max = self.limits.max_cost;
-        if *most <= max || cost::of(&document.valid, operation, Some(variables)) <= max {
-            return Ok(());
+        let limits = &self.limits;
+        // Mostly so little that it need not be known exactly.
+        if *most <= Ord::min(limits.max_cost, limits.stranger_max_cost) {
+            return Ok(*most);
         }
-        let message = format!(
-            "the operation may cost more than {max}: ask for shorter pages, for less of each, or for fewer counts and filters"
-        );
-        Err(Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"))
+        let cost = cost::of(&document.valid, operation, Some(variables));
+        if cost > limits.max_cost { Err(cost::refusal(limits.max_cost)) } else { Ok(cost) }
     }
 
     fn document(&self, text: &str) -> Result<Arc<Document>, Refusal> {

@@ -12,12 +12,14 @@
 mod group;
 mod member;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_graphql::Response;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::Operation;
 use crate::domain::actor::Actor;
@@ -45,6 +47,14 @@ pub struct Place {
 pub struct Progress {
     leg: Leg,
     place: Arc<Mutex<Place>>,
+    work: Arc<Work>,
+}
+
+/// Since when the next answer is being made, if it is.
+#[derive(Default)]
+struct Work {
+    since: Mutex<Option<Instant>>,
+    begun: Notify,
 }
 
 /// An answer, ready to be sent.
@@ -93,7 +103,8 @@ impl Progress {
     /// For an execution of `leg`.
     pub fn new(leg: Leg) -> Self {
         let seq = leg.from.unwrap_or_default();
-        Self { leg, place: Arc::new(Mutex::new(Place { after: seq, first: None, seq, as_of: None })) }
+        let place = Place { after: seq, first: None, seq, as_of: None };
+        Self { leg, place: Arc::new(Mutex::new(place)), work: Arc::default() }
     }
 
     /// Which part of the way to go.
@@ -103,16 +114,42 @@ impl Progress {
 
     /// Says where the way begins.
     pub fn begin(&self, seq: i64) {
-        self.reach(Place { after: seq, first: None, seq, as_of: None });
+        *lock(&self.place) = Place { after: seq, first: None, seq, as_of: None };
     }
 
-    /// Says what the next answer covers.
+    /// Says what the next answer covers, which is made from now on.
     pub fn reach(&self, place: Place) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+        *lock(&self.place) = place;
+        *lock(&self.work.since) = Some(Instant::now());
+        self.work.begun.notify_one();
+    }
+
+    /// Says that it was made.
+    pub fn answered(&self) {
+        *lock(&self.work.since) = None;
+    }
+
+    /// Returns when an answer is being made for longer than this. While nobody waits for it, which is so when a client
+    /// takes nothing, hardly any time goes by.
+    pub async fn overdue(&self, limit: Duration) {
+        const SLICES: u32 = 10;
+        loop {
+            let since = *lock(&self.work.since);
+            if since.is_none() {
+                self.work.begun.notified().await;
+                continue;
+            }
+            for _ in 0..SLICES {
+                sleep(limit / SLICES).await;
+            }
+            if *lock(&self.work.since) == since {
+                return;
+            }
+        }
     }
 
     fn place(&self) -> Place {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.place)
     }
 }
 
@@ -123,6 +160,10 @@ impl Payload {
         let failure = super::is_failure(response).then(|| json(&response.errors));
         Self { json: json(response), failure }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn json(value: &impl serde::Serialize) -> Arc<str> {

@@ -126,6 +126,7 @@ pub struct Graphql {
     groups: Groups,
     /// Longest time that one query or mutation may take.
     timeout: Duration,
+    stranger_max_cost: u64,
 }
 
 impl Graphql {
@@ -140,6 +141,7 @@ impl Graphql {
         Ok(Self {
             schema: builder.finish(),
             timeout: limits.timeout,
+            stranger_max_cost: limits.stranger_max_cost,
             documents: Documents::new(&sdl(), limits, trusted),
             groups: Groups::default(),
             app: app.clone(),
@@ -150,8 +152,14 @@ impl Graphql {
     ///
     /// # Errors
     /// The errors of a document or of variables that cannot be used.
-    pub fn prepare(&self, params: &Params) -> Result<Operation, Refusal> {
-        let prepared = self.documents.prepare(params);
+    pub fn prepare(&self, params: &Params, actor: &Actor) -> Result<Operation, Refusal> {
+        let prepared = self.documents.prepare(params).and_then(|operation| {
+            let max = self.stranger_max_cost;
+            if actor.scope() == Scope::Shown && operation.cost > max {
+                return Err(cost::refusal(max));
+            }
+            Ok(operation)
+        });
         if prepared.is_err() {
             self.app.metrics().operation(OperationName::default(), "none", "refused", None);
         }
@@ -179,9 +187,7 @@ impl Graphql {
             Ok(_) => error::response(&Error::internal("a resolver panicked")),
             // What a mutation waits for is the database or the store.
             Err(_) if is_mutation => error::response(&Error::slow()),
-            Err(_) => {
-                error::response(&Error::RateLimited("the operation took too long: ask for less".to_owned()))
-            }
+            Err(_) => error::response(&too_long()),
         };
         let outcome = if response.errors.is_empty() { "ok" } else { "error" };
         self.app.metrics().operation(operation.name_for(actor), kind, outcome, Some(began.elapsed()));
@@ -238,14 +244,22 @@ impl Execute for Graphql {
         let responses = AssertUnwindSafe(Driven::new(events, batches)).catch_unwind().map(|event| {
             event.unwrap_or_else(|_| error::response(&Error::internal("a subscription panicked")))
         });
+        let (limit, begun) = (self.timeout, progress.clone());
         // After an error there is nothing more to come.
-        let until_error = stream::unfold((responses, false), |(mut responses, over)| async move {
-            if over {
-                return None;
+        let until_error = stream::unfold((responses, false), move |(mut responses, over)| {
+            let progress = begun.clone();
+            async move {
+                if over {
+                    return None;
+                }
+                let response = tokio::select! {
+                    response = responses.next() => error::finish(response?),
+                    () = progress.overdue(limit) => error::response(&too_long()),
+                };
+                progress.answered();
+                let over = !response.errors.is_empty();
+                Some((response, (responses, over)))
             }
-            let response = error::finish(responses.next().await?);
-            let over = !response.errors.is_empty();
-            Some((response, (responses, over)))
         });
         Events::new(until_error.boxed(), progress, texts)
     }
@@ -257,6 +271,10 @@ impl Execute for Graphql {
     fn groups(&self) -> &Groups {
         &self.groups
     }
+}
+
+fn too_long() -> Error {
+    Error::RateLimited("the operation took too long: ask for less".to_owned())
 }
 
 /// Whether a response has errors and nothing else.

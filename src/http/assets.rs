@@ -1,28 +1,20 @@
 //! The URLs of bytes: the stable one of an asset, the immutable one of a version, that of a stored file.
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use entity::{StoredFileId, VersionId};
-use serde::Deserialize;
 
 use super::Server;
 use super::bytes::{File, Lifetime, send};
 use super::error::HttpError;
+use super::signed::Signed;
 use crate::domain::actor::Actor;
 use crate::domain::error::Error;
 use crate::domain::path::TreePath;
 use crate::domain::stored_file;
 use crate::domain::version::{self, Content, Credential, Found};
-
-/// What a signed URL carries.
-#[derive(Debug, Default, Deserialize)]
-pub struct Signed {
-    signature: Option<String>,
-    expires: Option<String>,
-    disposition: Option<String>,
-}
 
 /// `GET /assets/{path}`: the published bytes, or where they went; `GET /assets/v/{versionId}`: those of a version.
 pub async fn stable(
@@ -61,7 +53,7 @@ pub async fn version(
     State(server): State<Server>,
     method: Method,
     path: Result<Path<(String, String)>, PathRejection>,
-    Query(signed): Query<Signed>,
+    signed: Signed,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let Path((id, _filename)) = path.map_err(|_| unreadable())?;
@@ -84,7 +76,7 @@ pub async fn stored(
     State(server): State<Server>,
     method: Method,
     Path(id): Path<String>,
-    Query(signed): Query<Signed>,
+    signed: Signed,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let actor = server.auth().session(&headers).await?.actor;
@@ -95,7 +87,7 @@ pub async fn stored(
 }
 
 /// Another method than GET or HEAD at a URL of bytes. A signature is good for these two alone.
-pub async fn no_method(Query(signed): Query<Signed>) -> Response {
+pub async fn no_method(signed: Signed) -> Response {
     if signed.signature.is_some() {
         let message = "a signed URL is good for GET and HEAD alone".to_owned();
         return HttpError::from(Error::Forbidden(message)).into_response();

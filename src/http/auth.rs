@@ -29,7 +29,7 @@ pub const SESSION_OVER: &str = "the token was revoked or has expired: come again
 
 /// Tokens that are remembered as accepted, and for how long.
 const ACCEPTED: u64 = 100_000;
-const ACCEPTED_FOR: Duration = Duration::from_secs(60);
+const ACCEPTED_FOR: Duration = Duration::from_secs(3600);
 
 /// Knows who asks by what they send.
 pub struct Auth(Mode);
@@ -78,12 +78,7 @@ impl Auth {
     /// # Errors
     /// As [`Auth::session_of`].
     pub async fn session(&self, headers: &HeaderMap) -> Result<Session> {
-        let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let value = values.next().map(|value| value.to_str().unwrap_or_default());
-        if values.next().is_some() {
-            return Err(Error::Unauthenticated("send one Authorization header, not several".to_owned()));
-        }
-        self.session_of(value).await
+        self.session_of(authorization(headers)?).await
     }
 
     /// Who sent this `Authorization`.
@@ -120,6 +115,19 @@ impl Auth {
             Mode::Tokens(tokens) => tokens.sessions.watch(session),
         }
     }
+}
+
+/// What the headers say of who asks; what is no text says nothing that is known.
+///
+/// # Errors
+/// `UNAUTHENTICATED` when they say it more than once.
+pub fn authorization(headers: &HeaderMap) -> Result<Option<&str>> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().map(|value| value.to_str().unwrap_or_default());
+    if values.next().is_some() {
+        return Err(Error::Unauthenticated("send one Authorization header, not several".to_owned()));
+    }
+    Ok(value)
 }
 
 /// The token of `Bearer <token>`; empty when it is not that (RFC 6750, section 2.1).

@@ -2,7 +2,8 @@
 //! often that one may ask, and the headers that tell browsers to be careful.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use axum::extract::{ConnectInfo, Extension, MatchedPath, Request, State};
@@ -110,10 +111,12 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(UNKNOWN, |ConnectInfo(address)| address.ip());
     let address = edge.address(peer, request.headers());
-    let id = request_id(request.headers());
-    request.headers_mut().insert(REQUEST_ID, id.clone());
     let client = client(&server, address, authorization(request.headers()));
-    let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
+    let is_known = matches!(client, Client::Token(_)) || server.app().config().dev;
+    let id = request_id(request.headers(), is_known || edge.trusts(peer));
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("(none)", MatchedPath::as_str);
     let method = method_name(request.method());
     let span = tracing::debug_span!(
         "request",
@@ -127,7 +130,8 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
         client.address = %address,
         http.response.status_code = Empty,
     );
-    if matches!(client, Client::Token(_)) || edge.trusts(peer) {
+    // Proxies hand on what strangers say of it.
+    if is_known {
         trace::go_on(&span, request.headers());
     }
     let began = Instant::now();
@@ -135,7 +139,7 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
     let answering = next.run(request).instrument(span.clone());
     let mut response = RequestId::new(Bytes::copy_from_slice(id.as_bytes())).scope(answering).await;
     span.record("http.response.status_code", response.status().as_u16());
-    server.app().metrics().request(&route, method, response.status().as_u16(), began.elapsed());
+    server.app().metrics().request(route, method, response.status().as_u16(), began.elapsed());
     let is_file = response.status() == StatusCode::NOT_MODIFIED
         || response.headers().contains_key(header::CONTENT_DISPOSITION);
     add_headers(response.headers_mut(), id, edge.encrypted);
@@ -195,14 +199,19 @@ fn method_name(method: &Method) -> &'static str {
     KNOWN.into_iter().find(|known| method.as_str() == *known).unwrap_or("(other)")
 }
 
-/// The id that a client or proxy gave, if it is one that can stand in a log, or a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
+/// The id that a client or proxy gave, if its word counts and it can stand in a log, or a new one.
+fn request_id(headers: &HeaderMap, counts: bool) -> HeaderValue {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:=/+".contains(byte);
-    let given = headers.get(REQUEST_ID);
+    let given = headers.get(REQUEST_ID).filter(|_| counts);
     let given = given.filter(|id| (1..=MAX_ID).contains(&id.len()) && id.as_bytes().iter().all(plain));
-    given.cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(&Uuid::new_v4().simple().to_string()).expect("hex digits are a value")
-    })
+    given.cloned().unwrap_or_else(|| HeaderValue::from_str(&new_id()).expect("hex digits are a value"))
+}
+
+/// An id that no other request has, here or at another server; not one that cannot be guessed.
+fn new_id() -> String {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| Uuid::new_v4().as_u64_pair().0);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{:016x}{:016x}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// What every answer carries, unless it says something else by itself.
@@ -274,7 +283,7 @@ mod tests {
     fn an_id_that_could_forge_a_log_line_is_not_taken() {
         let given = |id: &str| {
             let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_str(id).expect("a value"))]);
-            request_id(&headers).to_str().expect("a text").to_owned()
+            request_id(&headers, true).to_str().expect("a text").to_owned()
         };
         assert_eq!(given("abc-123_4"), "abc-123_4");
         for bad in ["a b", "", "\"x\"", &"x".repeat(200)] {

@@ -2,6 +2,8 @@
 //! A browser that asks for a page gets the explorer; a WebSocket handshake goes to `socket.rs`, a subscription that is
 //! to be answered in one go to `stream.rs`.
 
+use std::time::Duration;
+
 use async_graphql_axum::GraphQLResponse;
 use axum::body::{Body, to_bytes};
 use axum::extract::ws::WebSocketUpgrade;
@@ -11,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::edge::{self, Caller};
 use super::error::HttpError;
@@ -19,6 +22,9 @@ use super::stream::{self, Framing};
 use super::{Server, params, socket, ui};
 use crate::domain::error::Error;
 use crate::graphql::{OperationKind, Params, Payload, error_json};
+
+/// How long the body of a request may take to come.
+const BODY_IN: Duration = Duration::from_secs(30);
 
 /// Media types of an answer. They differ in what a request that cannot be executed is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +101,9 @@ async fn read_object(
     body: Body,
     max_bytes: usize,
 ) -> Result<serde_json::Map<String, Value>, (StatusCode, &'static str)> {
-    let bytes = to_bytes(body, max_bytes)
+    let bytes = timeout(BODY_IN, to_bytes(body, max_bytes))
         .await
+        .map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?
         .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or broke off"))?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),
@@ -113,7 +120,7 @@ async fn run(server: &Server, parts: &Parts, params: &Params, media_type: MediaT
         Ok(session) => session,
         Err(error) => return unknown(&error, media_type),
     };
-    let operation = match server.graphql().prepare(params) {
+    let operation = match server.graphql().prepare(params, &session.actor) {
         Ok(operation) => operation,
         Err(refusal) => {
             return answer(media_type.status_of_refusal(), media_type, &json!({ "errors": refusal.0 }));
@@ -137,7 +144,8 @@ async fn run(server: &Server, parts: &Parts, params: &Params, media_type: MediaT
     }
     if let Some(framing) = framing {
         // A token that is shown was looked at by now.
-        let place = match server.places().connection(edge::client_of(server, parts)) {
+        let place = server.places().connection(edge::client_of(server, parts));
+        let place = match place.and_then(|mut place| place.is_strangers().map(|()| place)) {
             Ok(place) => place,
             Err(why) => {
                 let errors = json!({ "errors": [error_json(why, "RATE_LIMITED")] });

@@ -44,10 +44,16 @@ impl Ready {
 impl Parts {
     async fn look(app: &App) -> Self {
         let store = storage::check(app).await;
-        Self {
+        let parts = Self {
             database: app.database().ping().await.map_err(|error| error.to_string()).err(),
             storage: store.err().map(|error| format!("{:?}", error.cause())),
+        };
+        for (part, cause) in [("database", &parts.database), ("storage", &parts.storage)] {
+            if let Some(cause) = cause {
+                tracing::warn!(part, cause, "not ready");
+            }
         }
+        parts
     }
 }
 
@@ -65,9 +71,6 @@ pub async fn ready(State(server): State<Server>) -> Response {
         ("storage", storage),
         ("server", (app.stopping().is_cancelled() || !app.takes_jobs()).then(|| "stopping".to_owned())),
     ];
-    for (part, cause) in parts.iter().filter_map(|(part, cause)| Some((part, cause.as_ref()?))) {
-        tracing::warn!(part, cause, "not ready");
-    }
     let state = |part: &(&str, Option<String>)| if part.1.is_none() { "ok" } else { "unavailable" };
     let body =
         json!({ parts[0].0: state(&parts[0]), parts[1].0: state(&parts[1]), parts[2].0: state(&parts[2]) });

@@ -12,6 +12,8 @@ mod pages;
 mod params;
 mod places;
 mod rate;
+mod serve;
+mod signed;
 mod socket;
 mod stream;
 mod trace;
@@ -38,6 +40,7 @@ use health::Ready;
 pub use metrics::router as metrics_router;
 use pages::Pages;
 use places::Places;
+pub use serve::serve;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]

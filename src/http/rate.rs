@@ -14,15 +14,12 @@ use crate::config::{Rate, Rates};
 
 /// How often what nobody asks with any more is forgotten.
 const FORGET: Duration = Duration::from_secs(60);
-/// Requests with a token that was not accepted lately which an address may send, a second and at once. Nobody guesses a
-/// secret; it is about what looking costs. A token that is accepted is counted so once a minute.
-const UNPROVEN: Rate = Rate { per_second: 50, burst: 500 };
 
 /// Counts requests.
 pub struct Limits {
     addresses: Option<Limiter<IpAddr>>,
     tokens: Option<Limiter<[u8; 32]>>,
-    unproven: Limiter<IpAddr>,
+    unproven: Option<Limiter<IpAddr>>,
 }
 
 struct Limiter<K: Hash + Eq + Clone>(RateLimiter<K, HashMapStateStore<K>, DefaultClock>);
@@ -61,11 +58,11 @@ impl Limits {
     /// None in dev mode, where everyone is on this machine.
     pub fn new(app: &App) -> Option<Self> {
         let config = app.config();
-        let Rates { address, token } = config.rates;
+        let Rates { address, token, unproven } = config.rates;
         (!config.dev).then(|| Self {
             addresses: Limiter::new(address),
             tokens: Limiter::new(token),
-            unproven: Limiter::new(UNPROVEN).expect("it is more than nothing"),
+            unproven: Limiter::new(unproven),
         })
     }
 
@@ -75,18 +72,17 @@ impl Limits {
     /// How long to wait before the next, in seconds.
     pub fn count(&self, client: Client) -> Result<(), u64> {
         let counted = match client {
-            Client::Token(token) => self.tokens.as_ref().map_or(Ok(()), |tokens| tokens.count(&token)),
-            Client::Unproven(address) => self.unproven.count(&network(address)),
-            Client::Address(address) => {
-                self.addresses.as_ref().map_or(Ok(()), |addresses| addresses.count(&network(address)))
-            }
+            Client::Token(token) => count(self.tokens.as_ref(), &token),
+            // Not of the address: it may be one that many have, of whom some ask too often.
+            Client::Unproven(address) => count(self.unproven.as_ref(), &network(address)),
+            Client::Address(address) => count(self.addresses.as_ref(), &network(address)),
         };
         counted.map_err(|wait| wait.as_secs().saturating_add(1))
     }
 
     /// Forgets who does not ask any more; to be called now and then.
     pub fn forget(&self) {
-        for addresses in self.addresses.iter().chain([&self.unproven]) {
+        for addresses in self.addresses.iter().chain(&self.unproven) {
             addresses.forget();
         }
         if let Some(tokens) = &self.tokens {
@@ -98,6 +94,10 @@ impl Limits {
     pub const fn forget_every() -> Duration {
         FORGET
     }
+}
+
+fn count<K: Hash + Eq + Clone>(limiter: Option<&Limiter<K>>, key: &K) -> Result<(), Duration> {
+    limiter.map_or(Ok(()), |limiter| limiter.count(key))
 }
 
 /// Which addresses are counted as one: of IPv6 the network that is given to one customer.

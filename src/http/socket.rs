@@ -19,17 +19,17 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
 use futures_util::{FutureExt as _, SinkExt, StreamExt as _};
 use serde_json::{Map, Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::auth::{Ending, SESSION_OVER, Session};
+use super::auth::{self, Ending, SESSION_OVER, Session};
 use super::edge::{self, Caller};
+use super::error::HttpError;
 use super::places::{Place, RETRY_AFTER};
 use super::{Server, params};
 use crate::domain::error::Error;
 use crate::graphql::error_json;
-use allowance::{Allowance, MAX_MESSAGES, MESSAGES_IN};
+use allowance::{Allowance, MESSAGES_IN};
 use operate::{Event, operate};
 
 const MODERN: &str = "graphql-transport-ws";
@@ -80,8 +80,10 @@ pub fn accept(server: Server, upgrade: WebSocketUpgrade, caller: Caller, headers
         }
     };
     // A browser cannot set headers here, others can: what connection_init says goes before them.
-    let authorization =
-        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+    let authorization = match auth::authorization(headers) {
+        Ok(authorization) => authorization.map(ToOwned::to_owned),
+        Err(error) => return HttpError::from(error).into_response(),
+    };
     let place = match server.places().connection(caller.client) {
         Ok(place) => place,
         Err(why) => {
@@ -126,7 +128,7 @@ struct Running {
     bytes: usize,
     abort: AbortHandle,
     /// One of the operations that the process may run.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 struct Connection {
@@ -163,7 +165,7 @@ impl Connection {
             operations: HashMap::new(),
             runs: 0,
             frames: SelectAll::new(),
-            allowance: Allowance::new(),
+            allowance: Allowance::early(),
             heard: Instant::now(),
             caller,
             place,
@@ -228,8 +230,8 @@ impl Connection {
 
     /// Takes a message; false when it was the last.
     async fn receive(&mut self, message: Message) -> Result<bool, Close> {
-        if !self.allowance.take() {
-            return Err(Close::new(4429, format!("more than {MAX_MESSAGES} messages in {MESSAGES_IN:?}")));
+        if let Err(most) = self.allowance.take() {
+            return Err(Close::new(4429, format!("more than {most} messages in {MESSAGES_IN:?}")));
         }
         let text = match message {
             Message::Text(text) => text,
@@ -283,8 +285,10 @@ impl Connection {
                 if authorization.is_some() {
                     self.place.is_known();
                 }
+                self.place.is_strangers().map_err(|why| Close::new(1013, why))?;
                 let ending = self.server.auth().watch(&session);
                 self.session = Some((session, ending));
+                self.allowance = Allowance::whole();
             }
             Err(error @ Error::Unavailable { .. }) => return Err(Close::new(1013, error.to_string())),
             Err(error) => {
@@ -334,8 +338,9 @@ impl Connection {
             self.server.app().metrics().rate_limited();
             return self.refuse(&id, &edge::too_often(wait).to_string()).await;
         }
-        let Some(place) = self.server.places().operation() else {
-            return self.refuse(&id, "the server runs as many operations as it may: try again later").await;
+        let place = match self.server.places().operation(self.caller.client) {
+            Ok(place) => place,
+            Err(why) => return self.refuse(&id, why).await,
         };
         self.runs += 1;
         let run = self.runs;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -12,12 +12,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use entity::UploadIntentId;
 use futures_util::Stream;
-use serde::Deserialize;
 use serde_json::json;
 use tokio_stream::StreamExt as _;
 
 use super::Server;
 use super::error::HttpError;
+use super::signed::Signed;
 use crate::domain::error::Error;
 use crate::domain::upload::{self, Declared, Received};
 
@@ -28,20 +28,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 const MAX_DRAINED: usize = 64 * 1024 * 1024;
 const MAX_DRAINING: Duration = Duration::from_secs(10);
 
-/// What a signed URL carries.
-#[derive(Deserialize)]
-pub struct Signed {
-    #[serde(default)]
-    signature: String,
-}
-
 /// `PUT` or `POST /uploads/{id}?signature=…`: the body is the whole file. An upload is sent by PUT, and can then
 /// be finished; a file without an asset by POST, and is answered with its `storageId`.
 pub async fn receive(
     State(server): State<Server>,
     method: Method,
     Path(id): Path<String>,
-    Query(Signed { signature }): Query<Signed>,
+    signed: Signed,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
@@ -49,6 +42,7 @@ pub async fn receive(
     let id = parse_id(&id)?;
     let declared = declared(&headers)?;
     let way = if method == Method::POST { upload::Way::File } else { upload::Way::Upload };
+    let signature = signed.signature.unwrap_or_default();
     let mut body = pieces(body);
     let received = upload::receive(server.app(), id, way, &signature, declared, &mut body).await;
     if received.is_err() {
@@ -72,13 +66,14 @@ pub async fn receive(
 pub async fn receive_part(
     State(server): State<Server>,
     Path((id, number)): Path<(String, String)>,
-    Query(Signed { signature }): Query<Signed>,
+    signed: Signed,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
     check_whole(&headers)?;
     let (id, declared) = (parse_id(&id)?, declared(&headers)?);
     let number = number.parse().map_err(|_| Error::NotFound(format!("{id} has no part {number}")))?;
+    let signature = signed.signature.unwrap_or_default();
     let mut body = pieces(body);
     let received = upload::receive_part(server.app(), id, number, &signature, declared, &mut body).await;
     if received.is_err() {

@@ -1,11 +1,15 @@
 //! Who may do what: a table of every query, mutation, subscription and route, with what each role gets.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use reqwest::Method;
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use vellum::config::Flags;
+use vellum::domain::actor::Actor;
+use vellum::domain::change::{Leg, Watch};
+use vellum::domain::path::TreePath;
 
 use crate::support::{HOPPER, Socket, TestServer, text};
 
@@ -461,6 +465,7 @@ async fn what_strangers_see_follows_every_change() {
     library.server.gql(deleting, json!({})).await;
     assert_eq!(folders(&mut library).await, ["a"]);
     // The columns that keep this cheap, against what they stand for.
+    library.server.sweep().await;
     for wrong in [
         "SELECT 1 FROM assets WHERE open <> (visibility = 'PUBLIC' AND published_version_id IS NOT NULL)",
         "SELECT 1 FROM folders WHERE has_open <> EXISTS (SELECT 1 FROM assets AS a \
@@ -471,6 +476,25 @@ async fn what_strangers_see_follows_every_change() {
             library.server.app.read().query_all_raw(sea_orm::Statement::from_string(backend, wrong)).await;
         assert_eq!(rows.expect("read").len(), 0, "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn who_goes_on_from_an_entry_is_told_that_a_thing_is_shown_no_more() {
+    let mut library = Library::open().await;
+    library.server.token = library.tokens[3].clone();
+    let app = library.server.app.clone();
+    let shown_at = app.feed().head();
+    let hide = "mutation { updateAsset(input: { asset: { path: \"a/public\" }, visibility: PRIVATE }) { asset { id } } }";
+    library.server.gql(hide, json!({})).await;
+    while app.feed().head() == shown_at {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // As a subscriber does that read nothing meanwhile.
+    let leg = Leg { from: Some(shown_at), until: None };
+    let path = TreePath::parse("a/public", "path").expect("a path");
+    let mut watch = Watch::asset(&app, &Actor::anonymous(), path, leg).await.expect("it begins");
+    assert!(watch.next().await.expect("it goes on").is_some());
+    assert!(watch.asset_now().await.expect("it is looked up").is_none());
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::support::{Collector, HOPPER, Socket, contains, text};
 
 /// Secrets of the settings, which would be known again.
 const JWT_SECRET: &str = "canary-jwt-secret-canary-jwt-secret";
+const PARENT: &str = "00-abababababababababababababababab-b7ad6b7169203331-01";
 const TRACES_SECRET: &str = "canary-traces-key";
 const S3_SECRET: &str = "canary-s3-secret-access-key";
 
@@ -111,6 +112,10 @@ async fn no_secret_is_logged_or_traced_whatever_happens() {
     let file = server.ask(&token, "mutation { generateUploadUrl { url } }", json!({})).await;
     secrets.push(signature(text(&file["data"]["generateUploadUrl"]["url"])));
 
+    // A stranger does not say to which trace a request belongs.
+    let ask = server.http.get(format!("{}/assets/none", server.base)).header("traceparent", PARENT);
+    assert_eq!(ask.send().await.expect("an answer").status(), 404);
+
     let address = server.base.trim_start_matches("http://");
     let mut socket = Socket::open(address, "graphql-transport-ws", &[]).await.expect("a socket");
     let payload = json!({ "Authorization": format!("Bearer {token}") });
@@ -129,7 +134,8 @@ async fn no_secret_is_logged_or_traced_whatever_happens() {
     assert!(Command::new("kill").arg(id).status().expect("it runs").success());
     server.child.wait().expect("it ends");
     let (_, traces) = collector.sent();
-    assert!(contains(&traces, b"POST /graphql"), "there are traces");
+    assert!(contains(&traces, b"POST /graphql") && contains(&traces, b"/assets/none"), "there are traces");
+    assert!(!contains(&traces, &[0xab; 16]), "a trace that a stranger made up");
     let log = server.log();
     assert!(log.len() > 10_000 && log.contains("TRACE"), "much is logged: {}", log.len());
     for secret in secrets {

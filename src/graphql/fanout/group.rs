@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::{Event, Events, Execute, Payload, Place};
+use super::{Event, Events, Execute, Payload, Place, lock};
 use crate::domain::actor::{Actor, Role};
 use crate::domain::change::Leg;
 use crate::domain::error::Error;
@@ -307,8 +307,4 @@ impl Shared {
     fn is_over(&self) -> bool {
         lock(&self.kept).last.is_some()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

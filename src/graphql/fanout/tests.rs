@@ -281,3 +281,18 @@ fn members_of_a_group_see_what_they_would_have_seen_alone() {
         assert!(played.is_ok(), "case {case} fails");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_takes_too_long_is_noticed_and_waiting_for_one_is_not() {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let place = Place { after: 0, first: None, seq: 1, as_of: None };
+    let progress = Progress::new(Leg::default());
+    progress.begin(1);
+    assert!(timeout(LIMIT * 100, progress.overdue(LIMIT)).await.is_err(), "nothing happens");
+    progress.reach(place);
+    progress.answered();
+    assert!(timeout(LIMIT * 100, progress.overdue(LIMIT)).await.is_err(), "it was answered");
+    progress.reach(place);
+    assert!(timeout(LIMIT / 2, progress.overdue(LIMIT)).await.is_err(), "there is time left");
+    assert!(timeout(LIMIT * 2, progress.overdue(LIMIT)).await.is_ok());
+}

@@ -162,7 +162,7 @@ fn usable(jwk: &Jwk) -> Option<PublicKey> {
             EllipticCurve::P384 => &[Algorithm::ES384],
             _ => return None,
         },
-        AlgorithmParameters::OctetKeyPair(_) => &[Algorithm::EdDSA],
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[Algorithm::EdDSA],
         _ => return None,
     };
     let algorithms: Vec<_> = match &jwk.common.key_algorithm {

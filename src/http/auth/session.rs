@@ -111,7 +111,10 @@ impl Sessions {
         }
         let tokens: Vec<TokenId> = tokens.into_iter().collect();
         // While the database is away, nothing can be revoked, and there is nothing new to be told either.
-        let revoked = token::revoked_among(app, &tokens).await.unwrap_or_default();
+        let revoked = token::revoked_among(app, &tokens).await.unwrap_or_else(|error| {
+            tracing::warn!(cause = ?error.cause(), "cannot tell which tokens are revoked; trying again");
+            Vec::new()
+        });
         for id in &revoked {
             app.known_tokens().invalidate(id);
         }

@@ -5,29 +5,43 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Messages that a client may send in [`MESSAGES_IN`].
-pub const MAX_MESSAGES: u32 = 50_000;
+const MAX_MESSAGES: u32 = 50_000;
+/// The same before it said who it is.
+const MAX_EARLY_MESSAGES: u32 = 100;
 /// See [`MAX_MESSAGES`].
 pub const MESSAGES_IN: Duration = Duration::from_secs(10);
 
 /// What is left to a client.
 pub struct Allowance {
+    most: u32,
     left: u32,
     since: Instant,
 }
 
 impl Allowance {
-    /// All of it.
-    pub fn new() -> Self {
-        Self { left: MAX_MESSAGES, since: Instant::now() }
+    /// Of a client that did not say yet who it is.
+    pub fn early() -> Self {
+        Self::of(MAX_EARLY_MESSAGES)
     }
 
-    /// Takes one message; false when there were too many.
-    pub fn take(&mut self) -> bool {
+    /// Of one that did.
+    pub fn whole() -> Self {
+        Self::of(MAX_MESSAGES)
+    }
+
+    fn of(most: u32) -> Self {
+        Self { most, left: most, since: Instant::now() }
+    }
+
+    /// Takes one message.
+    ///
+    /// # Errors
+    /// How many there may be, when there were more.
+    pub fn take(&mut self) -> Result<(), u32> {
         if self.since.elapsed() >= MESSAGES_IN {
-            *self = Self::new();
+            *self = Self::of(self.most);
         }
-        let (left, enough) = self.left.overflowing_sub(1);
-        self.left = if enough { 0 } else { left };
-        !enough
+        self.left = self.left.checked_sub(1).ok_or(self.most)?;
+        Ok(())
     }
 }

@@ -22,7 +22,7 @@ pub enum Event {
 
 /// The events of an operation.
 pub fn operate(executor: &Graphql, actor: Actor, params: &Params) -> BoxStream<'static, Event> {
-    let operation = match executor.prepare(params) {
+    let operation = match executor.prepare(params, &actor) {
         Ok(operation) => operation,
         Err(refusal) => {
             let errors = Value::Array(refusal.0).to_string();

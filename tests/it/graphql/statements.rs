@@ -60,7 +60,7 @@ async fn a_wide_query_costs_the_same_for_two_folders_and_for_twenty() {
 
 #[tokio::test]
 async fn what_strangers_may_see_is_not_asked_row_by_row() {
-    let mut server = TestServer::with(Flags::default(), "").await;
+    let mut server = TestServer::with(Flags::default(), "[graphql]\nstranger_max_cost = 200000\n").await;
     let admin = Some(server.admin_token());
     let mut counts = Vec::new();
     for folders in [0..2, 2..20] {

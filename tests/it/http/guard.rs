@@ -83,6 +83,16 @@ async fn what_an_operation_costs_depends_on_its_variables() {
 }
 
 #[tokio::test]
+async fn strangers_have_less_to_spend() {
+    let mut server = TestServer::with(Flags::default(), "[graphql]\nstranger_max_cost = 1500\n").await;
+    let twice = "{ a: assets { totalCount } b: assets { totalCount } }";
+    server.refuses(twice, json!({}), "GRAPHQL_VALIDATION_FAILED", None).await;
+    server.gql("{ assets { totalCount } }", json!({})).await;
+    server.token = Some(server.admin_token());
+    server.gql(twice, json!({})).await;
+}
+
+#[tokio::test]
 async fn documents_that_would_cost_much_are_refused_and_others_notice_nothing() {
     let server = TestServer::start().await;
     for (what, bomb) in bombs() {

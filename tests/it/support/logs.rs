@@ -57,9 +57,8 @@ pub fn read_along() {
     BEGUN.call_once(|| {
         // The store and the clients of the tests are not ours.
         let filter = EnvFilter::new("debug,vellum=trace,s3s=off,s3s_fs=off,reqwest=off");
-        // Another test may have begun to log in its own way.
-        let _ =
-            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Reader).try_init();
+        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Reader);
+        logs.try_init().expect("nobody else reads what is logged");
     });
 }
 

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use vellum::app::{App, Clock};
 use vellum::config::{Config, Flags};
-use vellum::domain::{gc, upload};
-use vellum::http::{Auth, Server, router};
+use vellum::domain::{gc, scope, upload};
+use vellum::http::{Auth, Server, router, serve};
 
 pub use bucket::{Bucket, Fault, Nodes};
 pub use cluster::Cluster;
@@ -116,9 +116,7 @@ impl TestServer {
         let app = App::open(config, public_url.clone(), clock.clone()).await.expect("a library");
         let auth = Auth::open(&app).expect("a token");
         let routes = router(Server::new(app.clone(), auth).expect("a server"));
-        tokio::spawn(async move {
-            axum::serve(listener, routes.into_make_service_with_connect_info::<std::net::SocketAddr>()).await
-        });
+        tokio::spawn(serve(listener, routes, app.stopping().clone()));
         // Redirects are told, not followed.
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
         Self { app, clock, address, client, folder, token: None, database }
@@ -264,6 +262,7 @@ impl TestServer {
     pub async fn sweep(&self) {
         while upload::sweep(&self.app).await.expect("swept") > 0 {}
         upload::tidy(&self.app).await;
+        scope::tidy(&self.app).await.expect("tidied up");
         while gc::collect(&self.app).await.expect("collected") > 0 {}
     }
 

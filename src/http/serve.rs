@@ -1,0 +1,171 @@
+//! Serves connections: like axum's own server, with bounds on how long a client may take to say what it wants.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+
+/// How long the head of a request may take to come, from the end of the one before: longer than proxies keep connections
+/// that nothing comes over, so that they end these and not we.
+const HEAD_IN: Duration = Duration::from_secs(75);
+/// How often a client that speaks HTTP/2 is asked whether it is there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Pause when no connection can be taken, for want of open files.
+const PAUSE: Duration = Duration::from_millis(250);
+/// A client that takes nothing of what it is sent for so long is gone.
+#[cfg(target_os = "linux")]
+const TAKEN_IN: Duration = Duration::from_secs(180);
+
+/// Serves `routes` until it is to stop; then what runs is brought to its end.
+pub async fn serve(listener: TcpListener, routes: Router, stopping: CancellationToken) {
+    serve_within(listener, routes, stopping, HEAD_IN).await;
+}
+
+async fn serve_within(listener: TcpListener, routes: Router, stopping: CancellationToken, head_in: Duration) {
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopping.cancelled() => break,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if !is_of_one(&error) {
+                    tracing::error!(%error, "cannot take a connection; trying again");
+                    sleep(PAUSE).await;
+                }
+                continue;
+            }
+        };
+        prepare(&stream);
+        let asked = Arc::new(Asked::default());
+        let (routes, says) = (routes.clone(), Arc::clone(&asked));
+        let answer = service_fn(move |request: hyper::Request<Incoming>| {
+            says.something();
+            let mut request: Request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(address));
+            let mut routes = routes.clone();
+            async move { Ok::<_, Infallible>(routes.call(request).await.unwrap_or_else(|never| match never {})) }
+        });
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(head_in);
+        builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL).enable_connect_protocol();
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            let mut connection = pin!(connection);
+            // The timers run only once it is known which HTTP is spoken.
+            let in_time = tokio::select! {
+                ended = &mut connection => return trace_end(ended),
+                in_time = timeout(head_in, asked.anything()) => in_time,
+            };
+            if in_time.is_ok() {
+                trace_end(connection.await);
+            }
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+/// Whether something was asked on a connection.
+#[derive(Default)]
+struct Asked {
+    is_so: AtomicBool,
+    tell: Notify,
+}
+
+impl Asked {
+    fn something(&self) {
+        if !self.is_so.swap(true, Ordering::Relaxed) {
+            self.tell.notify_one();
+        }
+    }
+
+    async fn anything(&self) {
+        self.tell.notified().await;
+    }
+}
+
+fn trace_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::trace!(%error, "a connection ended");
+    }
+}
+
+/// Whether it is about the one connection that was to be taken.
+fn is_of_one(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+fn prepare(stream: &TcpStream) {
+    // Answers are written at once; waiting to fill a packet only adds delay.
+    let _ = stream.set_nodelay(true);
+    // An event stream or a download is otherwise kept as long as its client likes.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(TAKEN_IN)) {
+        tracing::debug!(%error, "a client that takes nothing is waited for");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use std::net::SocketAddr;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const SOON: Duration = Duration::from_millis(200);
+
+    /// What a client is sent that says these things and waits, until the server ends the connection.
+    async fn told(address: SocketAddr, says: &[&str]) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        for text in says {
+            stream.write_all(text.as_bytes()).await.expect("it is sent");
+        }
+        let mut answer = String::new();
+        // It may end by a reset.
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    #[tokio::test]
+    async fn who_does_not_come_to_the_end_of_a_head_is_sent_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let stopping = CancellationToken::new();
+        let routes = Router::new().route(
+            "/",
+            get(|ConnectInfo(from): ConnectInfo<SocketAddr>| async move { from.ip().to_string() }),
+        );
+        let serving = tokio::spawn(serve_within(listener, routes, stopping.clone(), SOON));
+        for beginning in ["", "P", "GET / HTTP/1.1\r\nx: ", "PRI * HTTP/2.0\r\n"] {
+            let answer = told(address, &[beginning]).await;
+            assert!(!answer.contains("200 OK"), "{beginning:?}: {answer}");
+        }
+        let whole = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        let answer = told(address, &[whole, "GET / HTTP/1.1\r\n"]).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("127.0.0.1"), "{answer}");
+        stopping.cancel();
+        serving.await.expect("it ends");
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}
