@@ -32,7 +32,7 @@ pub struct Graphql {
     pub max_cost: u64,
     /// The same for who has no role.
     pub stranger_max_cost: u64,
-    /// Longest time that one query or mutation may take.
+    /// Longest time that one query, mutation or answer of a subscription may take.
     pub timeout: Duration,
     /// Whether clients may ask for the schema.
     pub introspection: bool,

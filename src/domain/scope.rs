@@ -217,9 +217,9 @@ pub(super) fn turn_inline(inline: &Inline, turn: &Turn) -> Result<()> {
     Ok(())
 }
 
-/// Folders that one round clears, at most; the next one goes on.
+/// Folders that one commit clears, at most.
 const ROUND: u64 = 200;
-const STALE: &str = "SELECT id FROM folders AS f WHERE f.has_open AND NOT EXISTS \
+const STALE: &str = "SELECT id FROM folders AS f WHERE f.has_open AND f.deletion_id IS NULL AND NOT EXISTS \
     (SELECT 1 FROM assets AS a WHERE a.folder_id = f.id AND a.open AND a.deletion_id IS NULL) ORDER BY id LIMIT $1";
 /// Nothing for whoever shows something there at this moment.
 const FREE: &str = "SELECT 1 FROM folders WHERE id = $1 FOR UPDATE SKIP LOCKED";
@@ -231,29 +231,36 @@ const CLEAR: &str = "UPDATE folders SET has_open = FALSE WHERE id = $1 AND has_o
 ///
 /// # Errors
 /// What the database says.
-pub async fn tidy(app: &App) -> Result<usize> {
+pub async fn tidy(app: &App) -> Result<()> {
     let backend = app.read().get_database_backend();
-    let stale = app.read().query_all_raw(statement(backend, STALE, vec![ROUND.into()])).await?;
-    let stale = stale
-        .iter()
-        .map(|row| row.try_get_by_index::<Uuid>(0))
-        .collect::<std::result::Result<Vec<_>, DbErr>>()?;
-    if stale.is_empty() {
-        return Ok(0);
+    loop {
+        let stale = app.read().query_all_raw(statement(backend, STALE, vec![ROUND.into()])).await?;
+        let stale = stale.iter().map(|row| row.try_get_by_index::<Uuid>(0));
+        let stale = stale.collect::<std::result::Result<Vec<_>, DbErr>>()?;
+        // Those that are left are held by others at this moment.
+        if stale.is_empty() || clear(app, stale).await? == 0 {
+            return Ok(());
+        }
     }
-    let count = stale.len();
-    commit_alone(app, &Actor::system(), move |edit| {
+}
+
+/// Clears those that are free; answers with how many that were.
+async fn clear(app: &App, folders: Vec<Uuid>) -> Result<u64> {
+    let system = Actor::system();
+    let cleared = commit_alone(app, &system, move |edit| {
         Box::pin(async move {
-            for id in stale {
+            let (conn, mut cleared) = (edit.conn(), 0);
+            let backend = conn.get_database_backend();
+            for id in folders {
                 let free = statement(backend, FREE, vec![id.into()]);
-                if backend == DbBackend::Postgres && edit.conn().query_one_raw(free).await?.is_none() {
+                if backend == DbBackend::Postgres && conn.query_one_raw(free).await?.is_none() {
                     continue;
                 }
-                edit.conn().execute_raw(statement(backend, CLEAR, vec![id.into()])).await?;
+                let done = conn.execute_raw(statement(backend, CLEAR, vec![id.into()])).await?;
+                cleared += done.rows_affected();
             }
-            Ok(())
+            Ok(cleared)
         })
-    })
-    .await?;
-    Ok(count)
+    });
+    Ok(cleared.await?.value)
 }

@@ -86,8 +86,8 @@ impl<'a> Measurer<'a> {
             return Cost { once: 1, a_node: below.once, asked: below.asked };
         }
         let is_count = of_page && field.name == "totalCount";
-        let looks_at_all = argument(field, "filter").is_some()
-            || argument(field, "recursive").is_some_and(|value| *value != Value::Boolean(false));
+        let looks_at_all = self.is_given(field, "filter")
+            || (field.ty().inner_named_type() == "AssetConnection" && self.is_given(field, "recursive"));
         let alone = if looks_at_all { below.asked.saturating_add(LOOK_AT_ALL) } else { 0 };
         let asked = match (is_count, looks_at_all) {
             (true, _) => LOOK_AT_ALL,
@@ -98,6 +98,21 @@ impl<'a> Measurer<'a> {
         let inner = below.once.saturating_add(below.a_node.saturating_mul(nodes)).saturating_add(alone);
         let times = if field.ty().is_list() { self.length(field) } else { 1 };
         Cost { once: inner.saturating_mul(times).saturating_add(1), a_node: 0, asked }
+    }
+
+    /// Whether an argument says something, and not null or false.
+    fn is_given(&self, field: &Field, name: &str) -> bool {
+        match argument(field, name) {
+            None | Some(Value::Null | Value::Boolean(false)) => false,
+            Some(Value::Variable(name)) => self.variables.is_none_or(|variables| {
+                let value = variables.get(name.as_str());
+                !matches!(
+                    value,
+                    None | Some(async_graphql::Value::Null | async_graphql::Value::Boolean(false))
+                )
+            }),
+            Some(_) => true,
+        }
     }
 
     /// How long the page of a connection is.
@@ -170,10 +185,6 @@ mod tests {
                 1 + 2 + 7 * (2 + 1000 + 1000),
             ),
             (
-                "query($f: AssetFilter) { root { folders(first: 3) { nodes { assets(filter: $f) { nodes { id } } } } } }",
-                1 + 2 + 3 * (2 + 1000 + 50),
-            ),
-            (
                 "{ assets(last: 4) { ...F } } fragment F on AssetConnection { nodes { id } nodes { path } }",
                 1 + 2 + 4 * 2,
             ),
@@ -183,6 +194,9 @@ mod tests {
         ] {
             assert_eq!(cost(query, json!({})), expected, "{query}");
         }
+        let query = "query($f: AssetFilter) { root { folders(first: 3) { nodes { assets(filter: $f) { nodes { id } } } } } }";
+        assert_eq!(cost(query, json!({ "f": { "search": "x" } })), 1 + 2 + 3 * (2 + 1000 + 50));
+        assert_eq!(cost(query, json!({})), 1 + 2 + 3 * (2 + 50), "nothing is filtered");
         let query = "query($n: Int) { assets(first: $n) { nodes { id } } }";
         assert_eq!(cost(query, json!({ "n": 7 })), 2 + 7);
         assert_eq!(cost(query, json!({ "n": 1_000_000 })), 2 + 200, "more is refused");

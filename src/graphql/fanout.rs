@@ -120,6 +120,11 @@ impl Progress {
     /// Says what the next answer covers, which is made from now on.
     pub fn reach(&self, place: Place) {
         *lock(&self.place) = place;
+        self.begin_answer();
+    }
+
+    /// Says that the next answer is made from now on.
+    pub fn begin_answer(&self) {
         *lock(&self.work.since) = Some(Instant::now());
         self.work.begun.notify_one();
     }

@@ -369,9 +369,10 @@ impl UploadSubscription {
         let id: UploadIntentId = parse_id(&id, "id")?;
         ctx.actor().require(Role::Viewer)?;
         let steps = uploads::Steps::new(ctx.app(), ctx.actor(), id);
-        Ok(futures_util::stream::unfold(steps, |mut steps| async {
+        Ok(futures_util::stream::unfold((steps, ctx.progress()), |(mut steps, progress)| async {
             let step = steps.next().await.transpose()?;
-            Some((step.map(UploadIntent::from).map_err(Into::into), steps))
+            progress.begin_answer();
+            Some((step.map(UploadIntent::from).map_err(Into::into), (steps, progress)))
         }))
     }
 }

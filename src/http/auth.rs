@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::http::{HeaderMap, header};
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -27,9 +28,9 @@ pub use session::{Ending, Session};
 /// What holders of a token are told that is over.
 pub const SESSION_OVER: &str = "the token was revoked or has expired: come again with another one";
 
-/// Tokens that are remembered as accepted, and for how long.
-const ACCEPTED: u64 = 100_000;
-const ACCEPTED_FOR: Duration = Duration::from_secs(3600);
+/// Tokens that are remembered as accepted, and for how long. Of more, those are forgotten that were not shown for longest.
+const ACCEPTED: u64 = 200_000;
+const ACCEPTED_FOR: Duration = Duration::from_secs(600);
 
 /// Knows who asks by what they send.
 pub struct Auth(Mode);
@@ -48,7 +49,7 @@ struct Tokens {
     admin: String,
     jwt: Option<Jwt>,
     sessions: Sessions,
-    /// Digests of tokens that were accepted a moment ago: these are counted by themselves.
+    /// Digests of tokens that were accepted lately: these are counted by themselves.
     accepted: Cache<[u8; 32], ()>,
 }
 
@@ -67,7 +68,8 @@ impl Auth {
             let sessions = Sessions::default();
             app.spawn(sessions.clone().look_after(app.clone()));
             let admin = admin::token(&config.data_dir)?;
-            let accepted = Cache::builder().max_capacity(ACCEPTED).time_to_live(ACCEPTED_FOR).build();
+            let accepted = Cache::builder().max_capacity(ACCEPTED).eviction_policy(EvictionPolicy::lru());
+            let accepted = accepted.time_to_live(ACCEPTED_FOR).build();
             Mode::Tokens(Box::new(Tokens { app: app.clone(), admin, jwt, sessions, accepted }))
         };
         Ok(Self(mode))
@@ -91,14 +93,20 @@ impl Auth {
             (Mode::Tokens(_), None) => Ok(Session::lasting(Actor::anonymous())),
             (Mode::Tokens(tokens), Some(value)) => {
                 let shown = bearer(value);
-                let session = tokens.session(shown).await?;
-                tokens.accepted.insert(Sha256::digest(shown).into(), ());
-                Ok(session)
+                let digest = Sha256::digest(shown).into();
+                let session = tokens.session(shown).await;
+                match &session {
+                    Ok(_) => tokens.accepted.insert(digest, ()),
+                    Err(Error::Unauthenticated(_)) => tokens.accepted.invalidate(&digest),
+                    // It may be as good as before.
+                    Err(_) => {}
+                }
+                Ok(Session { digest: Some(digest), ..session? })
             }
         }
     }
 
-    /// The digest of the token of this `Authorization`, if it was accepted a moment ago.
+    /// The digest of the token of this `Authorization`, if it was accepted lately.
     #[must_use]
     pub fn accepted(&self, authorization: &str) -> Option<[u8; 32]> {
         let Mode::Tokens(tokens) = &self.0 else { return None };
@@ -144,14 +152,15 @@ impl Tokens {
         }
         if let Some(jwt) = self.jwt.as_ref().filter(|_| Jwt::is_one(shown)) {
             let known = jwt.known(shown, self.app.clock().now()).await?;
-            return Ok(Session { actor: known.actor, until: Some(known.until), token: None });
+            return Ok(Session { until: Some(known.until), ..Session::lasting(known.actor) });
         }
         if !shown.starts_with(token::PREFIX) {
             let message = "the token is not known: send Authorization: Bearer and a valid one";
             return Err(Error::Unauthenticated(message.to_owned()));
         }
         let token = token::authenticate(&self.app, shown).await?;
-        Ok(Session { actor: Actor::api_token(&token), until: token.expires_at, token: Some(token.id) })
+        let actor = Actor::api_token(&token);
+        Ok(Session { until: token.expires_at, token: Some(token.id), ..Session::lasting(actor) })
     }
 }
 

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 use tracing::field::Empty;
 use uuid::Uuid;
 
+use super::auth::Session;
 use super::error;
 use super::rate::{Client, Limits};
 use super::{Server, graphql, trace};
@@ -183,10 +184,17 @@ pub fn client(server: &Server, address: IpAddr, authorization: Option<&str>) -> 
     }
 }
 
-/// Who is counted for a request by now, which may be that it was found to show a good token.
-pub fn client_of(server: &Server, parts: &Parts) -> Client {
-    let address = parts.extensions.get::<Caller>().map_or(UNKNOWN, |caller| caller.address);
-    client(server, address, authorization(&parts.headers))
+impl Caller {
+    /// The same, now that it is known who asks.
+    pub fn known_by(self, session: &Session) -> Self {
+        Self { client: session.digest.map_or(Client::Address(self.address), Client::Token), ..self }
+    }
+
+    /// Whose request it is.
+    pub fn of(parts: &Parts) -> Self {
+        let nobody = Self { address: UNKNOWN, client: Client::Address(UNKNOWN) };
+        parts.extensions.get().copied().unwrap_or(nobody)
+    }
 }
 
 fn authorization(headers: &HeaderMap) -> Option<&str> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_graphql_axum::GraphQLResponse;
 use axum::body::{Body, to_bytes};
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{Extension, FromRequestParts as _, Request, State};
+use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::edge::{self, Caller};
+use super::edge::Caller;
 use super::error::HttpError;
 use super::places::RETRY_AFTER;
 use super::stream::{self, Framing};
@@ -143,8 +143,7 @@ async fn run(server: &Server, parts: &Parts, params: &Params, media_type: MediaT
         return response;
     }
     if let Some(framing) = framing {
-        // A token that is shown was looked at by now.
-        let place = server.places().connection(edge::client_of(server, parts));
+        let place = server.places().connection(Caller::of(parts).known_by(&session).client);
         let place = match place.and_then(|mut place| place.is_strangers().map(|()| place)) {
             Ok(place) => place,
             Err(why) => {
@@ -188,11 +187,9 @@ fn unknown(error: &Error, media_type: MediaType) -> Response {
 }
 
 async fn upgrade(server: Server, mut parts: Parts) -> Response {
-    let caller = Extension::<Caller>::from_request_parts(&mut parts, &server).await;
-    match (WebSocketUpgrade::from_request_parts(&mut parts, &server).await, caller) {
-        (Ok(upgrade), Ok(Extension(caller))) => socket::accept(server, upgrade, caller, &parts.headers),
-        (Err(rejection), _) => rejection.into_response(),
-        (_, Err(rejection)) => rejection.into_response(),
+    match WebSocketUpgrade::from_request_parts(&mut parts, &server).await {
+        Ok(upgrade) => socket::accept(server, upgrade, Caller::of(&parts), &parts.headers),
+        Err(rejection) => rejection.into_response(),
     }
 }
 

@@ -45,7 +45,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
 /// Who is counted as one.
 #[derive(Debug, Clone, Copy)]
 pub enum Client {
-    /// Who shows a token that was accepted a moment ago, by its digest: many may share an address, e.g. behind one of a
+    /// Who shows a token that was accepted lately, by its digest: many may share an address, e.g. behind one of a
     /// company.
     Token([u8; 32]),
     /// An address that shows a token which has to be looked at.

@@ -21,11 +21,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
-/// How long the head of a request may take to come, from the end of the one before: longer than proxies keep connections
-/// that nothing comes over, so that they end these and not we.
-const HEAD_IN: Duration = Duration::from_secs(75);
-/// How often a client that speaks HTTP/2 is asked whether it is there.
+/// How long the head of a request may take to come, from the end of the one before. Longer than nginx and Caddy keep
+/// connections that nothing comes over, so that they end these and not we.
+const HEAD_IN: Duration = Duration::from_secs(130);
+/// How often a client that speaks HTTP/2 is asked whether it is there, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PONG_IN: Duration = Duration::from_secs(150);
 /// Pause when no connection can be taken, for want of open files.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A client that takes nothing of what it is sent for so long is gone.
@@ -66,7 +67,8 @@ async fn serve_within(listener: TcpListener, routes: Router, stopping: Cancellat
         });
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(head_in);
-        builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL).enable_connect_protocol();
+        builder.http2().timer(TokioTimer::new()).enable_connect_protocol();
+        builder.http2().keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PONG_IN);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

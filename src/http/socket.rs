@@ -282,8 +282,7 @@ impl Connection {
         }
         match self.server.auth().session_of(authorization.as_deref()).await {
             Ok(session) => {
-                self.caller.client =
-                    edge::client(&self.server, self.caller.address, authorization.as_deref());
+                self.caller = self.caller.known_by(&session);
                 if authorization.is_some() {
                     self.place.is_known();
                 }

@@ -24,6 +24,8 @@ pub struct Session {
     pub until: Option<Timestamp>,
     /// The API token that it hangs on.
     pub token: Option<TokenId>,
+    /// The digest of what was shown, by which its holder is counted.
+    pub digest: Option<[u8; 32]>,
 }
 
 /// Tells the holder of a connection when its session is over. It is looked after while this is kept.
@@ -42,7 +44,7 @@ pub struct Sessions(Arc<Mutex<Vec<Weak<Live>>>>);
 impl Session {
     /// One that lasts.
     pub const fn lasting(actor: Actor) -> Self {
-        Self { actor, until: None, token: None }
+        Self { actor, until: None, token: None, digest: None }
     }
 }
 
