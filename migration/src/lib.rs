@@ -12,6 +12,7 @@ mod m20261122_000007_backends;
 mod m20261122_000008_sweep;
 mod m20261122_000009_tokens;
 mod m20261122_000010_open;
+mod m20261123_000011_leads;
 mod text;
 
 /// Every migration, oldest first.
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000008_sweep::Migration),
             Box::new(m20261122_000009_tokens::Migration),
             Box::new(m20261122_000010_open::Migration),
+            Box::new(m20261123_000011_leads::Migration),
         ]
     }
 }

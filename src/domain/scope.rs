@@ -4,23 +4,24 @@
 //! version that was ever published is; of folders, the root and those with a shown asset in them or below. Who did
 //! something, and what something was called before, strangers are not told.
 //!
-//! `assets.open` (public and published) and `folders.has_open` (one such is right in it, or was) keep that cheap: a folder
-//! is looked for by indexes that have only these, however much else there is. The first is exact. The second is set in the
-//! commit that shows an asset, and cleared some time after the last one is hidden; whoever asks looks at the assets
-//! themselves.
+//! `assets.open` (public and published) and `folders.has_open` (one such is in it or below, or was) keep that cheap: what is
+//! shown is looked for by indexes that have only these, however much else there is. The first is exact. The second is set
+//! in the commit that shows an asset, or moves a folder, and cleared some time after the last one is hidden; whoever asks
+//! looks at the assets themselves.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use entity::asset::Visibility;
 use entity::{Actor as Stamp, FolderId, asset, folder, version};
 use sea_orm::sea_query::{Expr, SimpleExpr};
-use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement, Value};
 use uuid::Uuid;
 
 use super::actor::{Actor, Role};
 use super::asset::Asset;
 use super::error::Result;
-use super::{Edit, commit_alone};
+use super::{Edit, commit_alone, writes_alone};
 use crate::app::{App, Inline};
 
 /// How much of the library somebody sees.
@@ -104,7 +105,13 @@ impl Scope {
     /// Which rows of `folders` are seen; none when all are.
     #[must_use]
     pub fn folders(self) -> Option<SimpleExpr> {
-        (self == Self::Shown).then(|| Expr::cust(FOLDER))
+        (self == Self::Shown).then(|| Expr::cust(format!(r#"("folders"."path" = '' OR ({SUBFOLDER}))"#)))
+    }
+
+    /// The same, where the root is not among them: so indexes serve that have only folders with something open.
+    #[must_use]
+    pub fn subfolders(self) -> Option<SimpleExpr> {
+        (self == Self::Shown).then(|| Expr::cust(SUBFOLDER))
     }
 }
 
@@ -112,9 +119,8 @@ const VERSION_OF_ANY: &str = r#""versions"."published_at" IS NOT NULL AND EXISTS
     SELECT 1 FROM assets AS a JOIN folders AS f ON f.id = a.folder_id
     WHERE a.id = "versions"."asset_id" AND a.open AND a.deletion_id IS NULL AND f.deletion_id IS NULL)"#;
 
-/// Two probes of an index that has only folders with something open.
-const FOLDER: &str = r#""folders"."deletion_id" IS NULL AND ("folders"."path" = ''
-    OR EXISTS (SELECT 1 FROM assets AS a WHERE a.folder_id = "folders"."id" AND a.open AND a.deletion_id IS NULL)
+const SUBFOLDER: &str = r#""folders"."deletion_id" IS NULL AND "folders"."has_open" = TRUE AND (
+    EXISTS (SELECT 1 FROM assets AS a WHERE a.folder_id = "folders"."id" AND a.open AND a.deletion_id IS NULL)
     OR EXISTS (SELECT 1 FROM folders AS o WHERE o.has_open AND o.deletion_id IS NULL
         AND o.path > "folders"."path" || '/' AND o.path < "folders"."path" || '0'
         AND EXISTS (SELECT 1 FROM assets AS a WHERE a.folder_id = o.id AND a.open AND a.deletion_id IS NULL)))"#;
@@ -175,23 +181,10 @@ impl Turn {
         (turn.open.is_some() || turn.enters.is_some()).then_some(turn)
     }
 
-    /// The statements that follow the change of the row.
-    fn statements(&self, backend: DbBackend) -> Vec<Statement> {
-        let mut statements = Vec::new();
-        if let Some(open) = self.open {
-            let values = vec![open.into(), self.asset.0.into()];
-            statements.push(statement(backend, "UPDATE assets SET open = $1 WHERE id = $2", values));
-        }
-        if let Some(folder) = self.enters {
-            if backend == DbBackend::Postgres {
-                // So that nobody clears it meanwhile.
-                let held = "SELECT 1 FROM folders WHERE id = $1 FOR KEY SHARE";
-                statements.push(statement(backend, held, vec![folder.0.into()]));
-            }
-            let set = "UPDATE folders SET has_open = TRUE WHERE id = $1 AND NOT has_open";
-            statements.push(statement(backend, set, vec![folder.0.into()]));
-        }
-        statements
+    /// The statement that keeps `assets.open` exact; none when that stays.
+    fn open(&self, backend: DbBackend) -> Option<Statement> {
+        let values = vec![self.open?.into(), self.asset.0.into()];
+        Some(statement(backend, "UPDATE assets SET open = $1 WHERE id = $2", values))
     }
 }
 
@@ -203,30 +196,120 @@ fn statement(backend: DbBackend, sql: &str, values: Vec<Value>) -> Statement {
 
 /// Lets what strangers see follow a change, by statements of the pool.
 pub(super) async fn turn(edit: Edit<'_>, turn: &Turn) -> Result<()> {
-    for statement in turn.statements(edit.conn().get_database_backend()) {
-        edit.conn().execute_raw(statement).await?;
+    let conn = edit.conn();
+    if let Some(open) = turn.open(conn.get_database_backend()) {
+        conn.execute_raw(open).await?;
     }
-    Ok(())
+    match turn.enters {
+        Some(folder) => lead_to(conn, folder).await,
+        None => Ok(()),
+    }
 }
 
 /// The same, on SQLite by statements that run on the thread that asks.
 pub(super) fn turn_inline(inline: &Inline, turn: &Turn) -> Result<()> {
-    for statement in turn.statements(DbBackend::Sqlite) {
-        inline.write(&statement)?;
+    if let Some(open) = turn.open(DbBackend::Sqlite) {
+        inline.write(&open)?;
+    }
+    if let Some(folder) = turn.enters {
+        inline.write(&statement(DbBackend::Sqlite, LEAD, vec![folder.0.into()]))?;
     }
     Ok(())
 }
 
+/// The same for a folder that is at another place, held as it is: those above lead to what it leads to.
+pub(super) async fn carry(edit: Edit<'_>, folder: &folder::Model) -> Result<()> {
+    let (conn, Some(parent)) = (edit.conn(), folder.parent_id) else { return Ok(()) };
+    let leads = "SELECT 1 FROM folders WHERE id = $1 AND has_open";
+    let leads = statement(conn.get_database_backend(), leads, vec![folder.id.0.into()]);
+    match conn.query_one_raw(leads).await? {
+        Some(_) => lead_to(conn, parent).await,
+        None => Ok(()),
+    }
+}
+
+/// A statement about a folder and those above it.
+macro_rules! lineage {
+    ($statement:literal) => {
+        concat!(
+            "WITH RECURSIVE up(id, parent_id) AS (SELECT id, parent_id FROM folders WHERE id = $1 \
+                UNION ALL SELECT f.id, f.parent_id FROM folders AS f JOIN up ON f.id = up.parent_id)",
+            $statement
+        )
+    };
+}
+
+const LEAD: &str =
+    lineage!(" UPDATE folders SET has_open = TRUE WHERE id IN (SELECT id FROM up) AND NOT has_open");
+/// On PostgreSQL, where others may do the same: all from the root down, so that nobody waits in a circle.
+const LEAD_IN_TURN: &str = lineage!(
+    ", found AS (SELECT id FROM folders WHERE id IN (SELECT id FROM up) AND NOT has_open ORDER BY depth \
+        FOR NO KEY UPDATE) UPDATE folders SET has_open = TRUE WHERE id IN (SELECT id FROM found)"
+);
+const HOLD: &str = lineage!(
+    " SELECT id, parent_id, has_open FROM folders WHERE id IN (SELECT id FROM up) ORDER BY depth FOR KEY SHARE"
+);
+
+/// Says that something is shown in a folder or below: of it, and of those above.
+async fn lead_to(conn: &DatabaseTransaction, folder: FolderId) -> Result<()> {
+    let backend = conn.get_database_backend();
+    let values = || vec![folder.0.into()];
+    if writes_alone(conn) {
+        conn.execute_raw(statement(backend, LEAD, values())).await?;
+        return Ok(());
+    }
+    // Held where they are, and so that nobody clears them meanwhile. Those that have moved while this waited for it are at
+    // another place, which is looked for again.
+    loop {
+        let rows = conn.query_all_raw(statement(backend, HOLD, values())).await?;
+        let held = rows.iter().map(Held::of).collect::<std::result::Result<HashMap<_, _>, DbErr>>()?;
+        if !reaches_root(&held, folder) {
+            continue;
+        }
+        if held.values().any(|held| !held.has_open) {
+            conn.execute_raw(statement(backend, LEAD_IN_TURN, values())).await?;
+        }
+        return Ok(());
+    }
+}
+
+/// A folder that is held.
+struct Held {
+    parent: Option<Uuid>,
+    has_open: bool,
+}
+
+impl Held {
+    fn of(row: &QueryResult) -> std::result::Result<(Uuid, Self), DbErr> {
+        let held = Self { parent: row.try_get_by_index(1)?, has_open: row.try_get_by_index(2)? };
+        Ok((row.try_get_by_index(0)?, held))
+    }
+}
+
+/// Whether those that are held are all from a folder up to the root.
+fn reaches_root(held: &HashMap<Uuid, Held>, folder: FolderId) -> bool {
+    let mut next = Some(folder.0);
+    while let Some(id) = next {
+        let Some(found) = held.get(&id) else { return false };
+        next = found.parent;
+    }
+    true
+}
+
 /// Folders that one commit clears, at most.
 const ROUND: u64 = 200;
-const STALE: &str = "SELECT id FROM folders AS f WHERE f.has_open AND f.deletion_id IS NULL AND NOT EXISTS \
-    (SELECT 1 FROM assets AS a WHERE a.folder_id = f.id AND a.open AND a.deletion_id IS NULL) ORDER BY id LIMIT $1";
+const STALE: &str = "SELECT id FROM folders AS f WHERE f.has_open AND f.deletion_id IS NULL \
+    AND NOT EXISTS (SELECT 1 FROM assets AS a WHERE a.folder_id = f.id AND a.open AND a.deletion_id IS NULL) \
+    AND NOT EXISTS (SELECT 1 FROM folders AS o WHERE o.parent_id = f.id AND o.has_open = TRUE AND o.deletion_id IS NULL) \
+    ORDER BY id LIMIT $1";
 /// Nothing for whoever shows something there at this moment.
 const FREE: &str = "SELECT 1 FROM folders WHERE id = $1 FOR UPDATE SKIP LOCKED";
-const CLEAR: &str = "UPDATE folders SET has_open = FALSE WHERE id = $1 AND has_open AND NOT EXISTS \
-    (SELECT 1 FROM assets WHERE folder_id = folders.id AND open AND deletion_id IS NULL)";
+const CLEAR: &str = "UPDATE folders SET has_open = FALSE WHERE id = $1 AND has_open \
+    AND NOT EXISTS (SELECT 1 FROM assets AS a WHERE a.folder_id = folders.id AND a.open AND a.deletion_id IS NULL) \
+    AND NOT EXISTS (SELECT 1 FROM folders AS o WHERE o.parent_id = folders.id AND o.has_open = TRUE \
+        AND o.deletion_id IS NULL)";
 
-/// Clears `has_open` of folders in which nothing is shown any more: it does no harm, but costs a look each time. Not in the
+/// Clears `has_open` of folders that lead to nothing shown any more, from the bottom up: it does no harm, but costs a look each time. Not in the
 /// commits that hide something: two servers that hold folders for it could wait for each other.
 ///
 /// # Errors

@@ -86,12 +86,19 @@ impl World {
             client.step(&library).await?;
             if index % STEPS_BETWEEN_CHECKS == STEPS_BETWEEN_CHECKS - 1 {
                 client.check(&library).await?;
+                self.check_shown().await?;
             }
         }
         client.check(&library).await?;
+        self.check_shown().await?;
         client.check_urls(&library).await?;
         client.check_past(&library).await?;
         client.leave(&library).await
+    }
+
+    async fn check_shown(&self) -> Checked {
+        let wrong = self.server.wrongly_shown().await;
+        wrong.map_or(Ok(()), |wrong| Err(Failure::Differs(format!("found by {wrong}"))))
     }
 }
 
@@ -156,7 +163,7 @@ fn readable(reason: &str, operations: &[Operation]) -> String {
 /// Every case let go of all that it had, so no bytes are needed any more but those whose digests are given.
 pub async fn nothing_is_left(server: &TestServer, but: &BTreeSet<String>) {
     server.clock.advance(3_600_000);
-    server.sweep().await;
+    assert_eq!(server.wrongly_shown_after_sweep().await, None);
     assert_eq!(server.stored("staging"), [""; 0]);
     let left = digests(&server.data().join("blobs"));
     let once: BTreeSet<_> = left.iter().cloned().collect();

@@ -83,7 +83,7 @@ pub async fn list(
     listings: &[Listing],
 ) -> Result<HashMap<Listing, Slice<folder::Model>>> {
     let source = |listing: &Listing| Source {
-        rows: listing.inside.select().apply_if(scope.folders(), Select::filter).into_query(),
+        rows: listing.inside.select().apply_if(scope.subfolders(), Select::filter).into_query(),
         page: listing.page.clone(),
         key: listing.order.column().into_simple_expr(),
         direction: listing.direction,
@@ -110,7 +110,7 @@ pub async fn counts(app: &App, scope: Scope, places: &[Inside]) -> Result<HashMa
         .column(folder::Column::DeletionId)
         .expr(folder::Column::Id.count())
         .filter(folder::Column::ParentId.is_in(places.iter().map(|place| place.parent)))
-        .apply_if(scope.folders(), Select::filter)
+        .apply_if(scope.subfolders(), Select::filter)
         .group_by(folder::Column::ParentId)
         .group_by(folder::Column::DeletionId)
         .into_tuple()

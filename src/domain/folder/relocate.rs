@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::domain::actor::Actor;
 use crate::domain::error::{Error, Result};
 use crate::domain::path::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, TreePath};
-use crate::domain::{Committed, Edit, Ending, check_revision, former, name, perform, search};
+use crate::domain::{Committed, Edit, Ending, check_revision, former, name, perform, scope, search};
 
 /// What a move did.
 #[derive(Debug, Clone)]
@@ -93,6 +93,7 @@ pub(in crate::domain) async fn relocate_in(edit: Edit<'_>, relocation: Relocatio
         row.depth = Set(depth);
     })
     .await?;
+    scope::carry(edit, &folder).await?;
     search::index_folder(conn, &folder).await?;
     search::move_folders(conn, from.as_str(), to.as_str()).await?;
     let old_lineage = lineage(conn, from.parent().as_str()).await?;

@@ -16,7 +16,7 @@ use crate::domain::asset::{self as assets, Asset};
 use crate::domain::error::{Error, Result};
 use crate::domain::folder::{self as folders, Extent};
 use crate::domain::path::TreePath;
-use crate::domain::{Committed, Edit, commit, former, name, search};
+use crate::domain::{Committed, Edit, commit, former, name, scope, search};
 
 /// What is to come back.
 #[derive(Debug, Clone)]
@@ -84,6 +84,7 @@ async fn restore_folder(
         row.deletion_id = Set(None);
     })
     .await?;
+    scope::carry(edit, &row).await?;
     if from != to {
         search::index_folder(conn, &row).await?;
         search::move_folders(conn, from.as_str(), to.as_str()).await?;

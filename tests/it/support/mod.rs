@@ -5,6 +5,7 @@ mod cluster;
 mod collector;
 mod logs;
 mod process;
+mod shown;
 mod socket;
 
 use std::path::{Path, PathBuf};
