@@ -1,5 +1,7 @@
 //! Who may do what: a table of every query, mutation, subscription and route, with what each role gets.
 
+mod fields;
+
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -131,7 +133,7 @@ const OPERATIONS: [(&str, [&str; 4]); 73] = [
 ];
 
 /// Methods, routes and URLs, with the status that each role gets.
-const ROUTES: [(&str, &str, &str, [u16; 4]); 28] = [
+const ROUTES: [(&str, &str, &str, [u16; 4]); 32] = [
     ("GET", "/", "/", [303; 4]),
     ("GET", "/explorer/{file}", "/explorer/app.js", [200; 4]),
     ("GET", "/healthz", "/healthz", [200; 4]),
@@ -152,6 +154,10 @@ const ROUTES: [(&str, &str, &str, [u16; 4]); 28] = [
     ("GET", "/v/{id}/{filename}", "/v/$draft/x", [404, 200, 200, 200]),
     ("GET", "/v/{id}/{filename}", "/v/$later/x", [404, 200, 200, 200]),
     ("GET", "/v/{id}/{filename}", "/v/$private/x?expires=1&disposition=inline&signature=x", [403; 4]),
+    ("GET", "/v/{id}/{filename}", "$signed", [200; 4]),
+    ("HEAD", "/v/{id}/{filename}", "$signed", [200; 4]),
+    ("GET", "/v/{id}/{filename}", "$signed0", [403; 4]),
+    ("GET", "/v/{id}/{filename}", "$expired", [403; 4]),
     ("GET", "/storage/{id}", "/storage/$file", [404, 200, 200, 200]),
     ("GET", "/storage/{id}", "/storage/$file?signature=x", [403; 4]),
     // The signature says who may send bytes, and nothing else does.
@@ -174,6 +180,11 @@ impl Library {
     async fn open() -> Self {
         let mut server = TestServer::with(Flags::default(), "").await;
         server.token = Some(server.admin_token());
+        let sign = "query($id: ID!) { version(id: $id) { signedUrl(expiresInSeconds: 60) { url } } }";
+        let signed = async |server: &TestServer, id: &str| {
+            let url = server.gql(sign, json!({ "id": id })).await["version"]["signedUrl"]["url"].take();
+            text(&url).to_owned()
+        };
         let mut ids = HashMap::from([
             ("noIntent", "upload_01jd3aaaaaaaaaaaaaaaaaaaaa".to_owned()),
             ("noFile", "file_01jd3aaaaaaaaaaaaaaaaaaaaa".to_owned()),
@@ -186,6 +197,9 @@ impl Library {
         let private = server.upload(json!({ "path": "a/private", "visibility": "PRIVATE" }), HOPPER).await;
         ids.extend([("private", id(&private["version"])), ("privateAsset", id(&private["asset"]))]);
         let draft = server.upload(json!({ "path": "a/draft", "publish": false }), HOPPER).await;
+        ids.insert("expired", signed(&server, &ids["private"]).await);
+        server.clock.advance(61_000);
+        ids.insert("signed", signed(&server, &ids["private"]).await);
         let later = server.upload(json!({ "path": "a/public", "publish": false }), HOPPER).await;
         ids.extend([("draft", id(&draft["version"])), ("later", id(&later["version"]))]);
         server.upload(json!({ "path": "p/hidden", "visibility": "PRIVATE" }), HOPPER).await;
@@ -291,6 +305,9 @@ async fn every_route_does_for_each_role_what_the_table_says() {
             let response = library.server.send(method.clone(), &url, &headers, b"").await;
             assert_eq!(response.status(), should[index], "{role}: {method} {url}");
         }
+        let by_get = "/graphql?query=%7BheadCursor%7D";
+        let answer = library.server.get(by_get, &headers).await.json::<Value>().await.expect("JSON");
+        assert_eq!(outcome(&answer), VIEWERS[index], "{role}: {by_get}");
         // What may be read in no way may not be in parts either, nor told to be unchanged.
         for (url, seen) in [("/assets/a/public", true), ("/assets/a/private", index > 0)] {
             let with = |name, value| [headers.clone(), vec![(name, value)]].concat();

@@ -318,8 +318,8 @@ async fn what_is_first_shown_in_a_folder_that_moves_is_found_where_it_is() {
     for round in 0..ROUNDS {
         let (from, to) = (format!("a-{round}/b"), format!("c-{round}/d/e"));
         let path = format!("{from}/f/g/asset");
-        let made = one.gql(make, json!({ "path": path, "file": file })).await;
-        let id = made["createVersion"]["asset"]["id"].clone();
+        let asset = one.gql(make, json!({ "path": path, "file": file })).await;
+        let id = asset["createVersion"]["asset"]["id"].clone();
         let hide = "mutation($id: ID!) { updateAsset(input: { asset: { id: $id }, visibility: PRIVATE }) { asset { path } } }";
         one.gql(hide, json!({ "id": id })).await;
         assert_eq!(one.wrongly_shown_after_sweep().await, None);

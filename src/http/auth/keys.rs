@@ -9,7 +9,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -148,6 +148,9 @@ fn usable(jwk: &Jwk) -> Option<PublicKey> {
     if jwk.common.public_key_use.as_ref().is_some_and(|purpose| *purpose != PublicKeyUse::Signature) {
         return None;
     }
+    if jwk.common.key_operations.as_ref().is_some_and(|all| !all.contains(&KeyOperations::Verify)) {
+        return None;
+    }
     let possible: &[Algorithm] = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => &[
             Algorithm::RS256,
@@ -174,4 +177,34 @@ fn usable(jwk: &Jwk) -> Option<PublicKey> {
     };
     let key = DecodingKey::from_jwk(jwk).ok()?;
     (!algorithms.is_empty()).then(|| PublicKey { id: jwk.common.key_id.clone(), key, algorithms })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_checks_signatures_unless_it_is_said_to_be_for_something_else() {
+        for (use_, operations, checks) in [
+            (None, None, true),
+            (Some("sig"), None, true),
+            (Some("sig"), Some(json!(["verify"])), true),
+            (None, Some(json!(["sign", "verify"])), true),
+            (Some("enc"), None, false),
+            (None, Some(json!(["encrypt", "wrapKey"])), false),
+            (Some("sig"), Some(json!([])), false),
+        ] {
+            let mut key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "A".repeat(43) });
+            if let Some(use_) = use_ {
+                key["use"] = json!(use_);
+            }
+            if let Some(operations) = &operations {
+                key["key_ops"] = operations.clone();
+            }
+            let jwk = serde_json::from_value(key).expect("a key");
+            assert_eq!(usable(&jwk).is_some(), checks, "{use_:?} {operations:?}");
+        }
+    }
 }
