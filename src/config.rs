@@ -117,6 +117,8 @@ struct Raw {
     max_connections: i64,
     max_connections_per_address: i64,
     max_operations: i64,
+    max_unread_bytes: i64,
+    max_unread_bytes_per_address: i64,
     shutdown_grace_seconds: i64,
     default_storage: String,
     #[serde(default)]
@@ -162,6 +164,10 @@ pub struct Config {
     pub max_connections_per_address: usize,
     /// Operations that run on all WebSocket connections at the same time.
     pub max_operations: usize,
+    /// Bytes of answers that may wait for those who asked for them without a token.
+    pub max_unread_bytes: usize,
+    /// Those of them that may wait for one address.
+    pub max_unread_bytes_per_address: usize,
     /// Where bytes may lie, by name.
     pub storage: BTreeMap<String, Backend>,
     /// Which of them takes new bytes, unless an admin chose another one.
@@ -288,6 +294,11 @@ impl Raw {
                 self.max_connections_per_address,
             )?,
             max_operations: bound("max_operations", self.max_operations)?,
+            max_unread_bytes: unread("max_unread_bytes", self.max_unread_bytes)?,
+            max_unread_bytes_per_address: unread(
+                "max_unread_bytes_per_address",
+                self.max_unread_bytes_per_address,
+            )?,
             shutdown_grace: seconds(
                 "shutdown_grace_seconds",
                 self.shutdown_grace_seconds,
@@ -414,6 +425,12 @@ fn in_range(
 fn bound(name: &'static str, value: i64) -> Result<usize, ConfigError> {
     let value = in_range(name, value, 1..=10_000_000, "1 to 10000000")?;
     Ok(usize::try_from(value).expect("at most 10000000"))
+}
+
+fn unread(name: &'static str, value: i64) -> Result<usize, ConfigError> {
+    let allowed = "1048576 to 1099511627776 (1 TiB)";
+    let value = in_range(name, value, 1_048_576..=1_099_511_627_776, allowed)?;
+    Ok(usize::try_from(value).unwrap_or(usize::MAX))
 }
 
 fn seconds(

@@ -103,7 +103,8 @@ pub trait BlobStore: Send + Sync {
     /// A range of bytes at once; meant for short ones. An error when there are not `size` bytes in all.
     async fn read(&self, key: &BlobKey, size: u64, range: Range<u64>) -> io::Result<Bytes>;
 
-    /// A range of bytes, piece by piece. An error when there are not `size` bytes in all.
+    /// A range of bytes, piece by piece: the next may come only once the one before was dropped. An error when there are not
+    /// `size` bytes in all.
     async fn stream(&self, key: &BlobKey, size: u64, range: Range<u64>) -> io::Result<Outgoing>;
 
     /// Writes `body`, of about `size` bytes, to where it stays, hashing it on the way: to bring over what another store

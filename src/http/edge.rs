@@ -162,10 +162,13 @@ pub async fn limit(
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let counted = if asks { Ok(()) } else { server.edge().count(caller.client) };
     let Err(wait) = counted else { return next.run(request).await };
+    refuse(&server, request.uri().path() == "/graphql", too_often(wait), wait)
+}
+
+/// Tells who asks for too much when to come again, in seconds.
+pub fn refuse(server: &Server, is_graphql: bool, error: Error, wait: u64) -> Response {
     server.app().metrics().rate_limited();
-    let error = too_often(wait);
-    let mut response =
-        if request.uri().path() == "/graphql" { graphql::refused(&error) } else { error::refused(error) };
+    let mut response = if is_graphql { graphql::refused(&error) } else { error::refused(error) };
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
     response
 }

@@ -143,7 +143,8 @@ async fn run(server: &Server, parts: &Parts, params: &Params, media_type: MediaT
         return response;
     }
     if let Some(framing) = framing {
-        let place = server.places().connection(Caller::of(parts).known_by(&session).client);
+        let client = Caller::of(parts).known_by(&session).client;
+        let place = server.places().connection(client);
         let place = match place.and_then(|mut place| place.is_strangers().map(|()| place)) {
             Ok(place) => place,
             Err(why) => {
@@ -153,8 +154,13 @@ async fn run(server: &Server, parts: &Parts, params: &Params, media_type: MediaT
                 return response;
             }
         };
-        let stopping = server.app().stopping().clone();
-        let ends = stream::Ends { stopping, session: server.auth().watch(&session), _place: place };
+        let ends = stream::Ends {
+            stopping: server.app().stopping().clone(),
+            session: server.auth().watch(&session),
+            unread: server.unread().clone(),
+            client,
+            _place: place,
+        };
         if operation.kind == OperationKind::Subscription {
             return stream::respond(framing, server.graphql().subscribe(&session.actor, operation), ends);
         }

@@ -18,6 +18,7 @@ mod socket;
 mod stream;
 mod trace;
 mod ui;
+mod unread;
 mod uploads;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use metrics::router as metrics_router;
 use pages::Pages;
 use places::Places;
 pub use serve::serve;
+use unread::Unread;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -54,6 +56,7 @@ struct Inner {
     edge: Edge,
     ready: Ready,
     places: Places,
+    unread: Unread,
 }
 
 impl Server {
@@ -66,8 +69,9 @@ impl Server {
         let pages = Pages::new(app.config(), app.public_url());
         let edge = Edge::new(&app);
         let places = Places::new(app.config());
+        let unread = Unread::new(app.config());
         let ready = Ready::default();
-        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, edge, ready, places })))
+        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, edge, ready, places, unread })))
     }
 
     /// The library.
@@ -96,6 +100,10 @@ impl Server {
         &self.0.places
     }
 
+    fn unread(&self) -> &Unread {
+        &self.0.unread
+    }
+
     fn ready(&self) -> &Ready {
         &self.0.ready
     }
@@ -104,11 +112,13 @@ impl Server {
 /// Every route of the server. Refusals of a method come before the layers, so that CORS answers its own.
 pub fn router(server: Server) -> Router {
     let limit = middleware::from_fn_with_state(server.clone(), edge::limit);
+    let unread = middleware::from_fn_with_state(server.clone(), unread::count);
     let bytes = Router::new()
         .route("/assets/{*path}", get(assets::stable).options(assets::preflight))
         .route("/v/{id}/{filename}", get(assets::version).options(assets::preflight))
         .route("/storage/{id}", get(assets::stored).options(assets::preflight))
         .method_not_allowed_fallback(assets::no_method)
+        .layer(unread.clone())
         .layer(limit.clone())
         .layer(middleware::map_response(assets::readable));
     let uploads = Router::new()
@@ -122,6 +132,7 @@ pub fn router(server: Server) -> Router {
     let graphql = Router::new()
         .route("/graphql", any(graphql::endpoint))
         .layer(DefaultBodyLimit::max(server.app().config().graphql.max_body_bytes))
+        .layer(unread)
         .layer(limit.clone())
         .layer(trusted_pages(&server));
     let others = Router::new()

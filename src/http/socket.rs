@@ -27,6 +27,7 @@ use super::auth::{self, Ending, SESSION_OVER, Session};
 use super::edge::{self, Caller};
 use super::error::HttpError;
 use super::places::{Place, RETRY_AFTER};
+use super::unread::Held;
 use super::{Server, params};
 use crate::domain::error::Error;
 use crate::graphql::error_json;
@@ -147,6 +148,8 @@ struct Connection {
     /// Who is counted for what is asked for here.
     caller: Caller,
     place: Place,
+    /// What was fed and not flushed yet.
+    unread: Vec<Held>,
 }
 
 impl Connection {
@@ -171,6 +174,7 @@ impl Connection {
             heard: Instant::now(),
             caller,
             place,
+            unread: Vec::new(),
         }
     }
 
@@ -406,6 +410,8 @@ impl Connection {
             None => [r#"{"type":""#, kind, r#"","id":"#, &id, "}"].concat(),
         };
         let bytes = text.len();
+        let held = self.server.unread().hold(self.caller.client, bytes);
+        self.unread.push(held.map_err(|why| Close::new(1013, why))?);
         self.feed(Message::Text(text.into())).await?;
         Ok(bytes)
     }
@@ -425,6 +431,7 @@ impl Connection {
         let sending = SinkExt::<Message>::flush(&mut self.socket);
         let waited = patiently(self.server.app().stopping(), self.session.as_ref(), sending).await?;
         self.note_reading(waited);
+        self.unread.clear();
         Ok(())
     }
 

@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::{Ending, SESSION_OVER};
 use super::places::Place;
+use super::rate::Client;
+use super::unread::Unread;
 use crate::graphql::{OperationKind, Payload, error_json};
 
 /// Longest silence; proxies close what is silent for long.
@@ -116,6 +118,10 @@ pub struct Ends {
     pub stopping: CancellationToken,
     /// The session of who asked.
     pub session: Ending,
+    /// What counts payloads that are not taken.
+    pub unread: Unread,
+    /// For whom.
+    pub client: Client,
     /// One of the connections that the process may have.
     pub _place: Place,
 }
@@ -186,7 +192,10 @@ impl<P: Stream<Item = Payload> + Unpin> Answer<P> {
         };
         Some(match next {
             Err(_) => framing.heartbeat(),
-            Ok(Some(payload)) => framing.next(&payload.json),
+            // Too much of what was asked for is not read: who comes again goes on from where it was.
+            Ok(Some(payload)) => {
+                return self.ends.unread.tie(self.ends.client, framing.next(&payload.json)).ok();
+            }
             Ok(None) => {
                 self.state = State::Over;
                 framing.complete()

@@ -2,14 +2,18 @@
 //!
 //! Long files are read for readers into such blocks. What the system has in memory is read by the thread that asks; what
 //! has to come from the disk, by one that may wait.
+//!
+//! Where many are in use at once, others are small, and a reader has one at a time: so readers that do not take what they
+//! asked for cost little memory, however many they are.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use tokio::sync::oneshot;
 
 use super::blocking;
 
@@ -17,10 +21,23 @@ use super::blocking;
 const BLOCK: usize = 256 * 1024;
 /// Blocks that are kept for the next reader, at most.
 const SPARE: usize = 16;
+/// Blocks of that size in use, at most: 64 MiB.
+const MOST: usize = 256;
+/// Bytes of the others.
+const SMALL_BLOCK: usize = 16 * 1024;
 
-/// Blocks that nobody uses.
+/// Blocks that are in use, and those that nobody uses.
 #[derive(Debug, Clone, Default)]
-pub struct Blocks(Arc<Mutex<Vec<Vec<u8>>>>);
+pub struct Blocks(Arc<Mutex<Pool>>);
+
+#[derive(Debug, Default)]
+struct Pool {
+    spare: Vec<Vec<u8>>,
+    in_use: usize,
+}
+
+/// Until a block is dropped.
+type Taken = oneshot::Receiver<()>;
 
 impl Blocks {
     /// A range of a file, block by block.
@@ -30,29 +47,61 @@ impl Blocks {
         range: Range<u64>,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let blocks = self.clone();
-        stream::try_unfold((file, range), move |(file, range)| {
+        stream::try_unfold((file, range, None), move |(file, range, last)| {
             let blocks = blocks.clone();
             async move {
                 if range.is_empty() {
                     return Ok(None);
                 }
-                let (file, block) = blocks.take(range.end - range.start).read(file, range.start).await?;
+                let (mut block, taken) = blocks.next(last).await;
+                block.expect(range.end - range.start);
+                let (file, block) = block.read(file, range.start).await?;
                 let rest = range.start + block.length as u64..range.end;
-                Ok(Some((Bytes::from_owner(block), (file, rest))))
+                Ok(Some((Bytes::from_owner(block), (file, rest, Some(taken)))))
             }
         })
     }
 
     /// A block with nothing in it.
     pub fn empty(&self) -> Block {
-        self.take(0)
+        let spare = self.spare();
+        Block {
+            bytes: spare.unwrap_or_else(|| vec![0; SMALL_BLOCK]),
+            length: 0,
+            home: self.clone(),
+            _tell: None,
+        }
     }
 
-    /// A block for as many of so many bytes as fit into one.
-    fn take(&self, left: u64) -> Block {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let length = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
-        Block { bytes: spare.unwrap_or_else(|| vec![0; BLOCK]), length, home: self.clone() }
+    /// The next block of a reader: a small one only once its last was taken.
+    async fn next(&self, last: Option<Taken>) -> (Block, Taken) {
+        let (tell, taken) = oneshot::channel();
+        let mut bytes = self.spare();
+        if bytes.is_none()
+            && let Some(last) = last
+        {
+            // It ends by being dropped.
+            let _ = last.await;
+            bytes = self.spare();
+        }
+        let bytes = bytes.unwrap_or_else(|| vec![0; SMALL_BLOCK]);
+        (Block { bytes, length: 0, home: self.clone(), _tell: Some(tell) }, taken)
+    }
+
+    /// The memory of a block, unless as many as may are in use.
+    fn spare(&self) -> Option<Vec<u8>> {
+        let mut pool = self.pool();
+        if pool.in_use >= MOST {
+            return None;
+        }
+        pool.in_use += 1;
+        let spare = pool.spare.pop();
+        drop(pool);
+        Some(spare.unwrap_or_else(|| vec![0; BLOCK]))
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,12 +110,14 @@ pub struct Block {
     bytes: Vec<u8>,
     length: usize,
     home: Blocks,
+    /// Dropped with it.
+    _tell: Option<oneshot::Sender<()>>,
 }
 
 impl Block {
     /// Adds as many bytes as fit; answers with the others.
     pub fn push<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let (fit, rest) = bytes.split_at(bytes.len().min(BLOCK - self.length));
+        let (fit, rest) = bytes.split_at(bytes.len().min(self.bytes.len() - self.length));
         self.bytes[self.length..self.length + fit.len()].copy_from_slice(fit);
         self.length += fit.len();
         rest
@@ -74,7 +125,12 @@ impl Block {
 
     /// Whether no more fit.
     pub const fn is_full(&self) -> bool {
-        self.length == BLOCK
+        self.length == self.bytes.len()
+    }
+
+    /// Makes it one for as many of so many bytes as fit.
+    fn expect(&mut self, left: u64) {
+        self.length = usize::try_from(left).map_or(self.bytes.len(), |left| left.min(self.bytes.len()));
     }
 
     /// Fills it with what stands in a file from `at` on.
@@ -100,9 +156,13 @@ impl AsRef<[u8]> for Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let mut spare = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE {
-            spare.push(std::mem::take(&mut self.bytes));
+        if self.bytes.len() < BLOCK {
+            return;
+        }
+        let mut pool = self.home.pool();
+        pool.in_use -= 1;
+        if pool.spare.len() < SPARE {
+            pool.spare.push(std::mem::take(&mut self.bytes));
         }
     }
 }
@@ -134,7 +194,7 @@ fn read_at_once(_file: &File, _bytes: &mut [u8], _at: u64) -> usize {
 mod tests {
     use std::pin::pin;
 
-    use futures_util::{StreamExt as _, TryStreamExt as _};
+    use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
     use super::*;
 
@@ -152,8 +212,46 @@ mod tests {
             assert!(read.iter().all(|block| block.len() <= BLOCK));
             assert!(read.concat() == bytes[range.clone()], "{range:?}");
         }
-        let spare = blocks.0.lock().expect("a lock").len();
-        assert!((1..=4).contains(&spare), "{spare} blocks are kept of the four in use");
+        let pool = blocks.pool();
+        assert!(
+            (1..=4).contains(&pool.spare.len()),
+            "{} blocks are kept of the four in use",
+            pool.spare.len()
+        );
+        assert_eq!(pool.in_use, 0);
+    }
+
+    #[tokio::test]
+    async fn readers_that_take_nothing_have_little_in_memory_however_many_they_are() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("file");
+        let bytes: Vec<u8> = (0..BLOCK + 5).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
+        std::fs::write(&path, &bytes).expect("written");
+        let blocks = Blocks::default();
+        let (mut readers, mut held) = (Vec::new(), Vec::new());
+        for _ in 0..MOST + 10 {
+            let file = File::open(&path).expect("opened");
+            let mut reader = Box::pin(blocks.stream(file, 0..bytes.len() as u64));
+            held.push(reader.next().await.expect("a block").expect("read"));
+            readers.push(reader);
+        }
+        assert_eq!(held.iter().filter(|block| block.len() == BLOCK).count(), MOST);
+        assert_eq!(held.iter().filter(|block| block.len() == SMALL_BLOCK).count(), 10);
+        let (mut last, begin) = (readers.pop().expect("a reader"), held.pop().expect("its block"));
+        assert!(last.next().now_or_never().is_none(), "it has one that was not taken");
+        let mut read = begin.to_vec();
+        drop(begin);
+        while let Some(block) = last.next().await {
+            read.extend_from_slice(&block.expect("read"));
+        }
+        assert!(read == bytes);
+        held.clear();
+        let others = readers.pop().expect("a reader");
+        let rest: Vec<Bytes> = others.try_collect().await.expect("read");
+        assert!(rest.concat() == bytes[SMALL_BLOCK..], "with large blocks again");
+        assert_eq!((rest.len(), blocks.pool().in_use), (1, 1));
+        drop(rest);
+        assert_eq!(blocks.pool().in_use, 0);
     }
 
     #[tokio::test]

@@ -7,3 +7,4 @@ mod guard;
 mod health;
 mod socket;
 mod stream;
+mod unread;

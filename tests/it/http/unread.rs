@@ -1,0 +1,103 @@
+//! Answers that nobody reads.
+
+use std::time::Duration;
+
+use reqwest::Response;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpSocket, TcpStream};
+use vellum::config::Flags;
+
+use crate::support::{HOPPER, Socket, TestServer, text};
+
+const QUERY: &str = "{ asset(path: \"words\") { publishedVersion { text(maxBytes: 16777216) } } }";
+const ADDRESS: &str = "198.51.100.1";
+
+struct Asking {
+    server: TestServer,
+}
+
+impl Asking {
+    /// A text of 8 MiB, which is more than the system keeps for a connection, and a photo.
+    async fn open() -> Self {
+        let settings = "trusted_proxies = [\"127.0.0.1\"]\nmax_unread_bytes_per_address = 1048576\n";
+        let mut server = TestServer::with(Flags::default(), settings).await;
+        server.token = Some(server.admin_token());
+        server.upload(json!({ "path": "words", "filename": "words.txt" }), &vec![b'a'; 8 << 20]).await;
+        server.upload(json!({ "path": "photo" }), HOPPER).await;
+        server.token = None;
+        Self { server }
+    }
+
+    async fn ask(&self, headers: &[(&str, &str)]) -> Response {
+        let request = self.server.client.post(self.server.url("/graphql")).json(&json!({ "query": QUERY }));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.send().await.expect("an answer")
+    }
+
+    /// A connection that asks and does not read.
+    async fn stalled(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
+        let mut stream =
+            socket.connect(self.server.address.parse().expect("an address")).await.expect("a connection");
+        let body = json!({ "query": QUERY }).to_string();
+        let head = format!(
+            "POST /graphql HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: {ADDRESS}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).await.expect("it is sent");
+        stream
+    }
+
+    /// Asks until it is answered with this status.
+    async fn until(&self, status: u16) -> Response {
+        for _ in 0..500 {
+            let answer = self.ask(&[("x-forwarded-for", ADDRESS)]).await;
+            if answer.status() == status {
+                return answer;
+            }
+            drop(answer.bytes().await.expect("it is read"));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it is never {status}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_read_has_so_much_in_memory_and_others_notice_nothing() {
+    let asking = Asking::open().await;
+    let server = &asking.server;
+    let stalled = asking.stalled().await;
+    let refused = asking.until(429).await;
+    assert_eq!(refused.headers()["retry-after"], "5");
+    let refused: serde_json::Value = refused.json().await.expect("JSON");
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "RATE_LIMITED");
+
+    // Files that are short enough to be in memory as a whole are answers like others; longer ones are read as they are taken.
+    let from = [("x-forwarded-for", ADDRESS)];
+    assert_eq!(server.get("/assets/photo", &from).await.status(), 429);
+    let words = server.get("/assets/words", &from).await;
+    assert_eq!((words.status().as_u16(), words.bytes().await.expect("bytes").len()), (200, 8 << 20));
+    let stream = asking.ask(&[("x-forwarded-for", ADDRESS), ("accept", "text/event-stream")]).await;
+    let told = stream.text().await.expect("a text");
+    assert!(!told.contains("event:"), "it ends, and what was asked for is not said to be complete: {told}");
+    let mut socket = Socket::open(&server.address, "graphql-transport-ws", &from).await.expect("a socket");
+    socket.send(json!({ "type": "connection_init" })).await;
+    assert_eq!(socket.next().await["type"], "connection_ack");
+    socket.send(json!({ "type": "subscribe", "id": "1", "payload": { "query": QUERY } })).await;
+    assert_eq!(socket.close_code().await, 1013);
+
+    let short = server.get("/graphql?query=%7Bviewer%7Brole%7D%7D", &from).await;
+    assert_eq!(short.status(), 200, "what is short costs nothing");
+    assert_eq!(asking.ask(&[("x-forwarded-for", "198.51.100.2")]).await.status(), 200, "another address");
+    let known = format!("Bearer {}", server.admin_token());
+    let known = [("x-forwarded-for", ADDRESS), ("authorization", known.as_str())];
+    let known = asking.ask(&known).await;
+    let answer: serde_json::Value = known.json().await.expect("JSON");
+    assert_eq!(text(&answer["data"]["asset"]["publishedVersion"]["text"]).len(), 8 << 20, "who is known");
+
+    drop(stalled);
+    asking.until(200).await;
+}
