@@ -26,7 +26,7 @@ const DOWN: [&str; 4] = [
     "DROP INDEX folders_open_created",
     "DROP INDEX folders_open_updated",
     "UPDATE folders SET has_open = EXISTS (SELECT 1 FROM assets AS a \
-        WHERE a.folder_id = folders.id AND a.open AND a.deletion_id IS NULL)",
+        WHERE a.folder_id = folders.id AND a.open AND a.deletion_id IS NULL) WHERE has_open",
 ];
 
 #[async_trait::async_trait]

@@ -229,6 +229,8 @@ async fn open_postgres(url: &str) -> Result<(DatabaseConnection, DatabaseConnect
                         ("lock_timeout", "5s"),
                         ("statement_timeout", "30s"),
                         ("idle_in_transaction_session_timeout", "10s"),
+                        // No statement takes so long that compiling it would pay.
+                        ("jit", "off"),
                     ])
                     .application_name("vellum")
             },

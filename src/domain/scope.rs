@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::actor::{Actor, Role};
 use super::asset::Asset;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::{Edit, commit_alone, writes_alone};
 use crate::app::{App, Inline};
 
@@ -119,6 +119,8 @@ const VERSION_OF_ANY: &str = r#""versions"."published_at" IS NOT NULL AND EXISTS
     SELECT 1 FROM assets AS a JOIN folders AS f ON f.id = a.folder_id
     WHERE a.id = "versions"."asset_id" AND a.open AND a.deletion_id IS NULL AND f.deletion_id IS NULL)"#;
 
+/// `has_open = TRUE`, as the indexes have it: a comparison with their second column, so that they are preferred to those of
+/// all folders.
 const SUBFOLDER: &str = r#""folders"."deletion_id" IS NULL AND "folders"."has_open" = TRUE AND (
     EXISTS (SELECT 1 FROM assets AS a WHERE a.folder_id = "folders"."id" AND a.open AND a.deletion_id IS NULL)
     OR EXISTS (SELECT 1 FROM folders AS o WHERE o.has_open AND o.deletion_id IS NULL
@@ -241,7 +243,8 @@ macro_rules! lineage {
 
 const LEAD: &str =
     lineage!(" UPDATE folders SET has_open = TRUE WHERE id IN (SELECT id FROM up) AND NOT has_open");
-/// On PostgreSQL, where others may do the same: all from the root down, so that nobody waits in a circle.
+/// On PostgreSQL, where others may do the same: from the root down, so that two that lead to one folder each never wait in a
+/// circle. (Those that do more in a transaction may, as with all rows: then one of them is told to try again.)
 const LEAD_IN_TURN: &str = lineage!(
     ", found AS (SELECT id FROM folders WHERE id IN (SELECT id FROM up) AND NOT has_open ORDER BY depth \
         FOR NO KEY UPDATE) UPDATE folders SET has_open = TRUE WHERE id IN (SELECT id FROM found)"
@@ -249,6 +252,9 @@ const LEAD_IN_TURN: &str = lineage!(
 const HOLD: &str = lineage!(
     " SELECT id, parent_id, has_open FROM folders WHERE id IN (SELECT id FROM up) ORDER BY depth FOR KEY SHARE"
 );
+
+/// Looks for a folder's place; each after the first is for a move that was committed meanwhile.
+const MOST_LOOKS: usize = 10;
 
 /// Says that something is shown in a folder or below: of it, and of those above.
 async fn lead_to(conn: &DatabaseTransaction, folder: FolderId) -> Result<()> {
@@ -260,7 +266,7 @@ async fn lead_to(conn: &DatabaseTransaction, folder: FolderId) -> Result<()> {
     }
     // Held where they are, and so that nobody clears them meanwhile. Those that have moved while this waited for it are at
     // another place, which is looked for again.
-    loop {
+    for _ in 0..MOST_LOOKS {
         let rows = conn.query_all_raw(statement(backend, HOLD, values())).await?;
         let held = rows.iter().map(Held::of).collect::<std::result::Result<HashMap<_, _>, DbErr>>()?;
         if !reaches_root(&held, folder) {
@@ -271,6 +277,10 @@ async fn lead_to(conn: &DatabaseTransaction, folder: FolderId) -> Result<()> {
         }
         return Ok(());
     }
+    Err(Error::unavailable(
+        "the folders above are being moved; try again later",
+        "their places changed each time",
+    ))
 }
 
 /// A folder that is held.
@@ -298,43 +308,54 @@ fn reaches_root(held: &HashMap<Uuid, Held>, folder: FolderId) -> bool {
 
 /// Folders that one commit clears, at most.
 const ROUND: u64 = 200;
-const STALE: &str = "SELECT id FROM folders AS f WHERE f.has_open AND f.deletion_id IS NULL \
+const STALE: &str = "SELECT id, path FROM folders AS f WHERE f.has_open AND f.deletion_id IS NULL AND f.path >= $1 \
     AND NOT EXISTS (SELECT 1 FROM assets AS a WHERE a.folder_id = f.id AND a.open AND a.deletion_id IS NULL) \
     AND NOT EXISTS (SELECT 1 FROM folders AS o WHERE o.parent_id = f.id AND o.has_open = TRUE AND o.deletion_id IS NULL) \
-    ORDER BY id LIMIT $1";
+    ORDER BY path LIMIT $2";
 /// Nothing for whoever shows something there at this moment.
-const FREE: &str = "SELECT 1 FROM folders WHERE id = $1 FOR UPDATE SKIP LOCKED";
-const CLEAR: &str = "UPDATE folders SET has_open = FALSE WHERE id = $1 AND has_open \
+const FREE: &str = "SELECT 1 FROM folders WHERE id = $1 AND deletion_id IS NULL FOR UPDATE SKIP LOCKED";
+/// What is in the trash stays as it is: its folders went with it, and come back with it.
+const CLEAR: &str = "UPDATE folders SET has_open = FALSE WHERE id = $1 AND has_open AND deletion_id IS NULL \
     AND NOT EXISTS (SELECT 1 FROM assets AS a WHERE a.folder_id = folders.id AND a.open AND a.deletion_id IS NULL) \
     AND NOT EXISTS (SELECT 1 FROM folders AS o WHERE o.parent_id = folders.id AND o.has_open = TRUE \
         AND o.deletion_id IS NULL)";
 
-/// Clears `has_open` of folders that lead to nothing shown any more, from the bottom up: it does no harm, but costs a look each time. Not in the
-/// commits that hide something: two servers that hold folders for it could wait for each other.
+/// Clears `has_open` of folders that lead to nothing shown any more: it does no harm, but costs a look each time. Not in
+/// the commits that hide something: two servers that hold folders for it could wait for each other.
 ///
 /// # Errors
 /// What the database says.
 pub async fn tidy(app: &App) -> Result<()> {
     let backend = app.read().get_database_backend();
-    loop {
-        let stale = app.read().query_all_raw(statement(backend, STALE, vec![ROUND.into()])).await?;
-        let stale = stale.iter().map(|row| row.try_get_by_index::<Uuid>(0));
-        let stale = stale.collect::<std::result::Result<Vec<_>, DbErr>>()?;
-        // Those that are left are held by others at this moment.
-        if stale.is_empty() || clear(app, stale).await? == 0 {
-            return Ok(());
+    // From the bottom up, a level each time. Those that are left in the end are held by others at this moment.
+    let mut cleared = 1;
+    while cleared > 0 {
+        cleared = 0;
+        let mut from = String::new();
+        loop {
+            let stale = statement(backend, STALE, vec![from.as_str().into(), ROUND.into()]);
+            let stale = app.read().query_all_raw(stale).await?;
+            let Some(last) = stale.last() else { break };
+            // No path has anything between it and this.
+            from = last.try_get_by_index::<String>(1)? + "\u{1}";
+            let ids = stale.iter().map(|row| row.try_get_by_index(0).map(FolderId));
+            cleared += clear(app, ids.collect::<std::result::Result<_, DbErr>>()?).await?;
         }
     }
+    Ok(())
 }
 
-/// Clears those that are free; answers with how many that were.
-async fn clear(app: &App, folders: Vec<Uuid>) -> Result<u64> {
+/// Clears those that are free, and lead to nothing shown; answers with how many that were.
+///
+/// # Errors
+/// What the database says.
+pub async fn clear(app: &App, folders: Vec<FolderId>) -> Result<u64> {
     let system = Actor::system();
     let cleared = commit_alone(app, &system, move |edit| {
         Box::pin(async move {
             let (conn, mut cleared) = (edit.conn(), 0);
             let backend = conn.get_database_backend();
-            for id in folders {
+            for FolderId(id) in folders {
                 let free = statement(backend, FREE, vec![id.into()]);
                 if backend == DbBackend::Postgres && conn.query_one_raw(free).await?.is_none() {
                     continue;

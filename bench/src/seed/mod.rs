@@ -63,7 +63,7 @@ const SHOWN: [&str; 3] = [
     "UPDATE assets SET open = (visibility = 'PUBLIC' AND published_version_id IS NOT NULL)",
     "UPDATE folders SET has_open = EXISTS (SELECT 1 FROM assets AS a WHERE a.folder_id = folders.id AND a.open)",
     "UPDATE folders SET has_open = TRUE WHERE NOT has_open AND EXISTS (SELECT 1 FROM folders AS o WHERE o.has_open \
-        AND o.path > folders.path || '/' AND o.path < folders.path || '0')",
+        AND (folders.path = '' OR (o.path > folders.path || '/' AND o.path < folders.path || '0')))",
 ];
 
 async fn set_head(conn: &impl ConnectionTrait, last_seq: i64) -> anyhow::Result<()> {

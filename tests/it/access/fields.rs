@@ -1,11 +1,11 @@
-//! What each role gets of every field of what the roots lead to.
+//! What each role gets of every field of all that has an id, and of the viewer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::{ALL, HIDDEN, Library, ROLES, VIEWERS};
-use crate::support::text;
+use crate::support::{HOPPER, ROCKET, text};
 
 /// There is nothing to tell, whoever asks.
 const NOTHING: [&str; 4] = ["null"; 4];
@@ -20,8 +20,8 @@ const ADMINS: [&str; 4] = ["UNAUTHENTICATED", "FORBIDDEN", "FORBIDDEN", "data"];
 /// A type, a document that asks for a field of one of its objects, and the fields with what each role gets.
 type Table = (&'static str, &'static str, &'static [(&'static str, [&'static str; 4])]);
 
-/// Every field of every type that is a thing of its own. `$name` stands for an id of the library.
-const TYPES: [Table; 8] = [
+/// Every field of the types that implement `Node`, and of `Viewer`. `$name` stands for an id of the library.
+const TYPES: [Table; 9] = [
     (
         "Asset",
         "{ asset(path: \"a/PUBLIC\") { $field } }",
@@ -60,6 +60,12 @@ const TYPES: [Table; 8] = [
             ("restoredFrom{id}", HIDDEN),
             ("createdBy{kind} publishedBy{kind}", WHO),
         ],
+    ),
+    // One that was published, before another one was.
+    (
+        "Version",
+        "{ version(id: \"$archived\") { $field } }",
+        &[("state archivedAt", ALL), ("createdBy{kind} publishedBy{kind} archivedBy{kind}", WHO)],
     ),
     (
         "Change",
@@ -135,6 +141,10 @@ async fn every_field_is_told_to_each_role_as_the_table_says() {
     let restore = "mutation($id: ID!) { restoreVersion(input: { versionId: $id }) { version { id } } }";
     let restored = library.server.gql(restore, json!({ "id": unpublished })).await;
     library.ids.insert("restored", text(&restored["restoreVersion"]["version"]["id"]).to_owned());
+    let archived =
+        library.server.upload(json!({ "path": "words/twice" }), HOPPER).await["version"]["id"].take();
+    library.ids.insert("archived", text(&archived).to_owned());
+    library.server.upload(json!({ "path": "words/twice" }), ROCKET).await;
     let set =
         "mutation { updateAsset(input: { asset: { path: \"a/PUBLIC\" }, title: \"x\", altText: \"x\", tags: [\"x\"] }) {
         asset { id } } }";
@@ -172,11 +182,10 @@ async fn the_table_of_fields_names_all_of_them() {
         })
         .collect();
     let name = |selection: &'static str| selection.split(['(', '{']).next().unwrap_or_default();
-    let of_table: BTreeMap<&str, BTreeSet<&str>> = TYPES
-        .iter()
-        .map(|(of, _, fields)| {
-            (*of, fields.iter().flat_map(|(selections, _)| selections.split(' ')).map(name).collect())
-        })
-        .collect();
+    let mut of_table: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (of, _, fields) in TYPES {
+        let names = fields.iter().flat_map(|(selections, _)| selections.split(' ')).map(name);
+        of_table.entry(of).or_default().extend(names);
+    }
     assert_eq!(of_table, of_schema);
 }

@@ -35,7 +35,8 @@ impl TestServer {
         if self.finds(STALE).await { Some(STALE) } else { self.wrongly_shown().await }
     }
 
-    async fn finds(&self, sql: &str) -> bool {
+    /// Whether a statement answers with anything.
+    pub async fn finds(&self, sql: &str) -> bool {
         let read = self.app.read();
         let rows = read.query_all_raw(Statement::from_string(read.get_database_backend(), sql)).await;
         !rows.expect("read").is_empty()
