@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Response;
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use vellum::config::Flags;
 
@@ -35,7 +35,7 @@ impl Asking {
         request.send().await.expect("an answer")
     }
 
-    /// A connection that asks and does not read.
+    /// A connection that asks and does not read what it is answered.
     async fn stalled(&self) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
@@ -48,6 +48,9 @@ impl Asking {
             body.len()
         );
         stream.write_all((head + &body).as_bytes()).await.expect("it is sent");
+        let mut begin = [0; 15];
+        stream.read_exact(&mut begin).await.expect("an answer");
+        assert_eq!(&begin, b"HTTP/1.1 200 OK");
         stream
     }
 
