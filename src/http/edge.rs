@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::auth::Session;
 use super::error;
 use super::rate::{Client, Limits};
-use super::{Server, graphql, trace};
+use super::{Server, graphql, trace, unread};
 use crate::app::{App, RequestId};
 use crate::domain::error::Error;
 
@@ -150,7 +150,7 @@ pub async fn pass(State(server): State<Server>, mut request: Request, next: Next
     response
 }
 
-/// Refuses those who ask too often.
+/// Refuses those who ask too often, or do not take what they are answered.
 pub async fn limit(
     State(server): State<Server>,
     Extension(caller): Extension<Caller>,
@@ -161,12 +161,14 @@ pub async fn limit(
     let asks = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let counted = if asks { Ok(()) } else { server.edge().count(caller.client) };
-    let Err(wait) = counted else { return next.run(request).await };
-    refuse(&server, request.uri().path() == "/graphql", too_often(wait), wait)
-}
-
-/// Tells who asks for too much when to come again, in seconds.
-pub fn refuse(server: &Server, is_graphql: bool, error: Error, wait: u64) -> Response {
+    let is_graphql = request.uri().path() == "/graphql";
+    let (error, wait) = match counted {
+        Ok(()) => match unread::count(server.unread(), caller.client, next.run(request).await).await {
+            Ok(response) => return response,
+            Err(refusal) => refusal,
+        },
+        Err(wait) => (too_often(wait), wait),
+    };
     server.app().metrics().rate_limited();
     let mut response = if is_graphql { graphql::refused(&error) } else { error::refused(error) };
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));

@@ -112,13 +112,11 @@ impl Server {
 /// Every route of the server. Refusals of a method come before the layers, so that CORS answers its own.
 pub fn router(server: Server) -> Router {
     let limit = middleware::from_fn_with_state(server.clone(), edge::limit);
-    let unread = middleware::from_fn_with_state(server.clone(), unread::count);
     let bytes = Router::new()
         .route("/assets/{*path}", get(assets::stable).options(assets::preflight))
         .route("/v/{id}/{filename}", get(assets::version).options(assets::preflight))
         .route("/storage/{id}", get(assets::stored).options(assets::preflight))
         .method_not_allowed_fallback(assets::no_method)
-        .layer(unread.clone())
         .layer(limit.clone())
         .layer(middleware::map_response(assets::readable));
     let uploads = Router::new()
@@ -132,7 +130,6 @@ pub fn router(server: Server) -> Router {
     let graphql = Router::new()
         .route("/graphql", any(graphql::endpoint))
         .layer(DefaultBodyLimit::max(server.app().config().graphql.max_body_bytes))
-        .layer(unread)
         .layer(limit.clone())
         .layer(trusted_pages(&server));
     let others = Router::new()

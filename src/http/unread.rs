@@ -8,13 +8,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, HttpBody as _, to_bytes};
-use axum::extract::{Extension, Request, State};
-use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 
-use super::Server;
-use super::edge::{Caller, refuse};
 use super::rate::{Client, network};
 use crate::config::Config;
 use crate::domain::error::Error;
@@ -70,13 +66,19 @@ impl Unread {
         }))
     }
 
+    /// Whether what is for somebody is counted. Who shows a token that has to be looked at is somebody with a role, or is
+    /// told in short that it is none.
+    const fn counts(&self, client: Client) -> bool {
+        self.0.is_some() && matches!(client, Client::Address(_))
+    }
+
     /// Counts bytes until what is answered is dropped. The first of an address may be as many as they like: they are there
     /// already.
     ///
     /// # Errors
     /// What to tell when too many wait.
     pub fn hold(&self, client: Client, bytes: usize) -> Result<Held, &'static str> {
-        let (Some(counts), Client::Address(address) | Client::Unproven(address)) = (&self.0, client) else {
+        let (Some(counts), Client::Address(address)) = (&self.0, client) else {
             return Ok(Held(None));
         };
         if bytes <= SHORT {
@@ -129,31 +131,20 @@ impl AsRef<[u8]> for Tied {
     }
 }
 
-/// Counts answers that are whole in memory, until they are taken.
-pub async fn count(
-    State(server): State<Server>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let is_graphql = request.uri().path() == "/graphql";
-    let response = next.run(request).await;
+/// Counts an answer that is whole in memory, until it is taken.
+///
+/// # Errors
+/// What to tell instead when too much waits, and after how many seconds to come again.
+pub async fn count(unread: &Unread, client: Client, response: Response) -> Result<Response, (Error, u64)> {
     // Streams do not know how long they are.
     let is_long = response.body().size_hint().exact().is_some_and(|bytes| bytes > SHORT as u64);
-    if !is_long || matches!(caller.client, Client::Token(_)) {
-        return response;
+    if !is_long || !unread.counts(client) {
+        return Ok(response);
     }
     let (head, body) = response.into_parts();
-    let tied = match to_bytes(body, usize::MAX).await {
-        Ok(bytes) => {
-            server.unread().tie(caller.client, bytes).map_err(|why| Error::RateLimited(why.to_owned()))
-        }
-        Err(error) => Err(Error::internal(error)),
-    };
-    match tied {
-        Ok(bytes) => Response::from_parts(head, Body::from(bytes)),
-        Err(error) => refuse(&server, is_graphql, error, RETRY_AFTER),
-    }
+    let bytes = to_bytes(body, usize::MAX).await.map_err(|error| (Error::internal(error), RETRY_AFTER))?;
+    let tied = unread.tie(client, bytes).map_err(|why| (Error::RateLimited(why.to_owned()), RETRY_AFTER))?;
+    Ok(Response::from_parts(head, Body::from(tied)))
 }
 
 #[cfg(test)]
