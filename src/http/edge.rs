@@ -163,10 +163,14 @@ pub async fn limit(
     let counted = if asks { Ok(()) } else { server.edge().count(caller.client) };
     let is_graphql = request.uri().path() == "/graphql";
     let (error, wait) = match counted {
-        Ok(()) => match unread::count(server.unread(), caller.client, next.run(request).await).await {
-            Ok(response) => return response,
-            Err(refusal) => refusal,
-        },
+        Ok(()) => {
+            let version = request.version();
+            let response = next.run(request).await;
+            match unread::count(server.unread(), caller.client, version, response).await {
+                Ok(response) => return response,
+                Err(refusal) => refusal,
+            }
+        }
         Err(wait) => (too_often(wait), wait),
     };
     server.app().metrics().rate_limited();

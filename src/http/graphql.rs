@@ -155,7 +155,8 @@ async fn run(server: &Server, parts: &Parts, params: &Params, media_type: MediaT
             }
         };
         let ends = stream::Ends {
-            stopping: server.app().stopping().clone(),
+            app: server.app().clone(),
+            kind: operation.kind,
             session: server.auth().watch(&session),
             unread: server.unread().clone(),
             client,

@@ -148,8 +148,8 @@ struct Connection {
     /// Who is counted for what is asked for here.
     caller: Caller,
     place: Place,
-    /// What was fed and not flushed yet.
-    unread: Vec<Held>,
+    /// The longest message yet: the connection keeps memory for as much.
+    longest: (usize, Held),
 }
 
 impl Connection {
@@ -174,7 +174,7 @@ impl Connection {
             heard: Instant::now(),
             caller,
             place,
-            unread: Vec::new(),
+            longest: (0, Held::default()),
         }
     }
 
@@ -410,8 +410,14 @@ impl Connection {
             None => [r#"{"type":""#, kind, r#"","id":"#, &id, "}"].concat(),
         };
         let bytes = text.len();
-        let held = self.server.unread().hold(self.caller.client, bytes);
-        self.unread.push(held.map_err(|why| Close::new(1013, why))?);
+        if bytes > self.longest.0 {
+            let held = self.server.unread().hold(self.caller.client, bytes);
+            let held = held.map_err(|why| {
+                self.server.app().metrics().rate_limited();
+                Close::new(1013, why)
+            });
+            self.longest = (bytes, held?);
+        }
         self.feed(Message::Text(text.into())).await?;
         Ok(bytes)
     }
@@ -431,7 +437,6 @@ impl Connection {
         let sending = SinkExt::<Message>::flush(&mut self.socket);
         let waited = patiently(self.server.app().stopping(), self.session.as_ref(), sending).await?;
         self.note_reading(waited);
-        self.unread.clear();
         Ok(())
     }
 

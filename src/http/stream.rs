@@ -13,12 +13,12 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::json;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::auth::{Ending, SESSION_OVER};
 use super::places::Place;
 use super::rate::Client;
 use super::unread::Unread;
+use crate::app::App;
 use crate::graphql::{OperationKind, Payload, error_json};
 
 /// Longest silence; proxies close what is silent for long.
@@ -115,7 +115,9 @@ struct Answer<P> {
 /// What an answer ends with, besides its payloads.
 pub struct Ends {
     /// The server.
-    pub stopping: CancellationToken,
+    pub app: App,
+    /// What was asked for.
+    pub kind: OperationKind,
     /// The session of who asked.
     pub session: Ending,
     /// What counts payloads that are not taken.
@@ -182,7 +184,7 @@ impl<P: Stream<Item = Payload> + Unpin> Answer<P> {
         let next = tokio::select! {
             // What is there to be told is not told to who may not hear it any more.
             biased;
-            () = self.ends.stopping.cancelled() => return None,
+            () = self.ends.app.stopping().cancelled() => return None,
             () = self.ends.session.over() => {
                 self.state = State::Ended;
                 let errors = json!({ "errors": [error_json(SESSION_OVER, "UNAUTHENTICATED")] });
@@ -192,9 +194,21 @@ impl<P: Stream<Item = Payload> + Unpin> Answer<P> {
         };
         Some(match next {
             Err(_) => framing.heartbeat(),
-            // Too much of what was asked for is not read: who comes again goes on from where it was.
             Ok(Some(payload)) => {
-                return self.ends.unread.tie(self.ends.client, framing.next(&payload.json)).ok();
+                let piece = framing.next(&payload.json);
+                match self.ends.unread.tie(self.ends.client, piece) {
+                    Ok(piece) => piece,
+                    Err(why) => {
+                        self.ends.app.metrics().rate_limited();
+                        if self.ends.kind == OperationKind::Subscription {
+                            // It is not complete: the client comes again, from its cursor.
+                            return None;
+                        }
+                        self.state = State::Ended;
+                        let errors = json!({ "errors": [error_json(why, "RATE_LIMITED")] });
+                        framing.next(&errors.to_string())
+                    }
+                }
             }
             Ok(None) => {
                 self.state = State::Over;

@@ -11,6 +11,7 @@ use vellum::config::Flags;
 use crate::support::{HOPPER, Socket, TestServer, text};
 
 const QUERY: &str = "{ asset(path: \"words\") { publishedVersion { text(maxBytes: 16777216) } } }";
+const LENGTH: usize = 16 << 20;
 const ADDRESS: &str = "198.51.100.1";
 
 struct Asking {
@@ -18,19 +19,23 @@ struct Asking {
 }
 
 impl Asking {
-    /// A text of 8 MiB, which is more than the system keeps for a connection, and a photo.
+    /// A text of 16 MiB, which is more than the system keeps for a connection, and a photo.
     async fn open() -> Self {
         let settings = "trusted_proxies = [\"127.0.0.1\"]\nmax_unread_bytes_per_address = 1048576\n";
         let mut server = TestServer::with(Flags::default(), settings).await;
         server.token = Some(server.admin_token());
-        server.upload(json!({ "path": "words", "filename": "words.txt" }), &vec![b'a'; 8 << 20]).await;
+        server.upload(json!({ "path": "words", "filename": "words.txt" }), &vec![b'a'; LENGTH]).await;
         server.upload(json!({ "path": "photo" }), HOPPER).await;
         server.token = None;
         Self { server }
     }
 
     async fn ask(&self, headers: &[(&str, &str)]) -> Response {
-        let request = self.server.client.post(self.server.url("/graphql")).json(&json!({ "query": QUERY }));
+        self.ask_for(QUERY, headers).await
+    }
+
+    async fn ask_for(&self, query: &str, headers: &[(&str, &str)]) -> Response {
+        let request = self.server.client.post(self.server.url("/graphql")).json(&json!({ "query": query }));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         request.send().await.expect("an answer")
     }
@@ -82,10 +87,18 @@ async fn an_address_that_does_not_read_has_so_much_in_memory_and_others_notice_n
     let from = [("x-forwarded-for", ADDRESS)];
     assert_eq!(server.get("/assets/photo", &from).await.status(), 429);
     let words = server.get("/assets/words", &from).await;
-    assert_eq!((words.status().as_u16(), words.bytes().await.expect("bytes").len()), (200, 8 << 20));
+    assert_eq!((words.status().as_u16(), words.bytes().await.expect("bytes").len()), (200, LENGTH));
     let stream = asking.ask(&[("x-forwarded-for", ADDRESS), ("accept", "text/event-stream")]).await;
     let told = stream.text().await.expect("a text");
-    assert!(!told.contains("event:"), "it ends, and what was asked for is not said to be complete: {told}");
+    assert!(told.contains("RATE_LIMITED") && told.ends_with("event: complete\ndata:\n\n"), "{told}");
+    let watching = QUERY.replacen('{', "subscription {", 1);
+    let stream =
+        asking.ask_for(&watching, &[("x-forwarded-for", ADDRESS), ("accept", "text/event-stream")]).await;
+    let told = stream.text().await.expect("a text");
+    assert!(
+        !told.contains("event:"),
+        "it ends, and is not said to be complete: the client comes again: {told}"
+    );
     let mut socket = Socket::open(&server.address, "graphql-transport-ws", &from).await.expect("a socket");
     socket.send(json!({ "type": "connection_init" })).await;
     assert_eq!(socket.next().await["type"], "connection_ack");
@@ -99,7 +112,7 @@ async fn an_address_that_does_not_read_has_so_much_in_memory_and_others_notice_n
     let known = [("x-forwarded-for", ADDRESS), ("authorization", known.as_str())];
     let known = asking.ask(&known).await;
     let answer: serde_json::Value = known.json().await.expect("JSON");
-    assert_eq!(text(&answer["data"]["asset"]["publishedVersion"]["text"]).len(), 8 << 20, "who is known");
+    assert_eq!(text(&answer["data"]["asset"]["publishedVersion"]["text"]).len(), LENGTH, "who is known");
 
     drop(stalled);
     asking.until(200).await;
