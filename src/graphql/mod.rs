@@ -170,7 +170,7 @@ impl Graphql {
     pub async fn execute(&self, actor: &Actor, operation: Operation) -> Response {
         let is_mutation = operation.kind == OperationKind::Mutation;
         let began = Instant::now();
-        let (request, batches) = self.request(actor, &operation, TextBudget::default());
+        let (request, batches) = self.request(actor, &operation, TextBudget::of(actor.scope()));
         let execution = std::pin::pin!(stream::once(self.schema.execute(request)));
         let mut driven = AssertUnwindSafe(Driven::new(execution, batches)).catch_unwind();
         let kind = if is_mutation { "mutation" } else { "query" };
@@ -238,7 +238,7 @@ impl Graphql {
 
 impl Execute for Graphql {
     fn events(&self, actor: &Actor, operation: &Operation, leg: Leg) -> Events {
-        let (progress, texts) = (Progress::new(leg), TextBudget::default());
+        let (progress, texts) = (Progress::new(leg), TextBudget::of(actor.scope()));
         let (request, batches) = self.request(actor, operation, texts.clone());
         let events = self.schema.execute_stream(request.data(progress.clone()));
         let responses = AssertUnwindSafe(Driven::new(events, batches)).catch_unwind().map(|event| {

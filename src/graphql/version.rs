@@ -101,7 +101,7 @@ impl Version {
     }
 
     /// The content as text: null when the type is not textual, it is not valid UTF-8, or it exceeds maxBytes. All
-    /// texts of one request together have at most 16 MiB.
+    /// texts of one request together have at most 16 MiB; 1 MiB for who has no role.
     async fn text(
         &self,
         ctx: &Context<'_>,

@@ -162,14 +162,18 @@ async fn run(server: &Server, parts: &Parts, params: &Params, media_type: MediaT
             client,
             _place: place,
         };
+        let turns = server.turns().clone();
         if operation.kind == OperationKind::Subscription {
-            return stream::respond(framing, server.graphql().subscribe(&session.actor, operation), ends);
+            let events = server.graphql().subscribe(&session.actor, operation);
+            return stream::respond(framing, turns.first(client, events).boxed(), ends);
         }
         let graphql = server.graphql().clone();
         let once = async move { Payload::new(&graphql.execute(&session.actor, operation).await) };
-        return stream::respond(framing, once.into_stream().boxed(), ends);
+        return stream::respond(framing, turns.first(client, once.into_stream()).boxed(), ends);
     }
+    let turn = server.turns().take(Caller::of(parts).known_by(&session).client).await;
     let response = server.graphql().execute(&session.actor, operation).await;
+    drop(turn);
     with_headers(GraphQLResponse::from(response).into_response(), media_type)
 }
 

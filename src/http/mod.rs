@@ -17,6 +17,7 @@ mod signed;
 mod socket;
 mod stream;
 mod trace;
+mod turns;
 mod ui;
 mod unread;
 mod uploads;
@@ -42,6 +43,7 @@ pub use metrics::router as metrics_router;
 use pages::Pages;
 use places::Places;
 pub use serve::serve;
+use turns::Turns;
 use unread::Unread;
 
 /// What handlers work with. Cheap to clone.
@@ -56,6 +58,7 @@ struct Inner {
     edge: Edge,
     ready: Ready,
     places: Places,
+    turns: Turns,
     unread: Unread,
 }
 
@@ -69,9 +72,10 @@ impl Server {
         let pages = Pages::new(app.config(), app.public_url());
         let edge = Edge::new(&app);
         let places = Places::new(app.config());
+        let turns = Turns::new(app.config());
         let unread = Unread::new(app.config());
         let ready = Ready::default();
-        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, edge, ready, places, unread })))
+        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, edge, ready, places, turns, unread })))
     }
 
     /// The library.
@@ -98,6 +102,10 @@ impl Server {
 
     fn places(&self) -> &Places {
         &self.0.places
+    }
+
+    fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     fn unread(&self) -> &Unread {

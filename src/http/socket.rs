@@ -351,6 +351,7 @@ impl Connection {
         let run = self.runs;
         let (abort, registration) = AbortHandle::new_pair();
         let events = operate(self.server.graphql(), actor, &params);
+        let events = self.server.turns().clone().first(self.caller.client, events);
         let of = Arc::clone(&id);
         let frames = events.map(move |event| Frame { id: Arc::clone(&of), run, event });
         self.frames.push(Abortable::new(frames.boxed(), registration));

@@ -284,27 +284,37 @@ pub fn check_signature(
 
 /// Bytes of text that one request may still be answered with.
 #[derive(Debug, Clone)]
-pub struct TextBudget(Arc<AtomicU64>);
+pub struct TextBudget {
+    most: u64,
+    left: Arc<AtomicU64>,
+}
 
 /// Bytes of text in one answer, at most.
 const MAX_TEXTS: u64 = 16 * 1024 * 1024;
-
-impl Default for TextBudget {
-    fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(MAX_TEXTS)))
-    }
-}
+/// The same for strangers.
+const MAX_TEXTS_SHOWN: u64 = 1024 * 1024;
 
 impl TextBudget {
+    /// What somebody may spend who sees so much.
+    #[must_use]
+    pub fn of(scope: Scope) -> Self {
+        let most = match scope {
+            Scope::All => MAX_TEXTS,
+            Scope::Shown => MAX_TEXTS_SHOWN,
+        };
+        Self { most, left: Arc::new(AtomicU64::new(most)) }
+    }
+
     /// Begins anew, for the next answer of a subscription.
     pub fn renew(&self) {
-        self.0.store(MAX_TEXTS, Ordering::Relaxed);
+        self.left.store(self.most, Ordering::Relaxed);
     }
 
     fn take(&self, bytes: u64) -> Result<()> {
-        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        let left =
+            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
         left.map(drop).map_err(|_| {
-            let message = format!("asks for more than {MAX_TEXTS} bytes of text in one request");
+            let message = format!("asks for more than {} bytes of text in one request", self.most);
             Error::bad_input("maxBytes", message)
         })
     }

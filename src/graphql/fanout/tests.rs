@@ -17,6 +17,7 @@ use super::group::Groups;
 use super::{Events, Execute, Member, Payload, Place, Progress};
 use crate::domain::actor::{Actor, Role};
 use crate::domain::change::Leg;
+use crate::domain::scope::Scope;
 use crate::domain::version::TextBudget;
 use crate::feed::{Feed, Follow, List, Log, Span};
 use crate::graphql::{Operation, Params, document::Documents, sdl};
@@ -93,7 +94,7 @@ impl Execute for From {
         let execution = Execution { world, follow, progress: progress.clone(), seen: start, tell };
         let responses =
             stream::unfold(execution, |mut execution| async { Some((execution.next().await?, execution)) });
-        Events::new(responses.boxed(), progress, TextBudget::default())
+        Events::new(responses.boxed(), progress, TextBudget::of(Scope::All))
     }
 
     fn head(&self) -> i64 {

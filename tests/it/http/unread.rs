@@ -10,28 +10,37 @@ use vellum::config::Flags;
 
 use crate::support::{HOPPER, Socket, TestServer, text};
 
-const QUERY: &str = "{ asset(path: \"words\") { publishedVersion { text(maxBytes: 16777216) } } }";
+/// Characters of the asset's metadata, and how often they are asked for: more than the system keeps for a connection.
+const CHARACTERS: usize = 60_000;
+const TIMES: usize = 250;
 const LENGTH: usize = 16 << 20;
 const ADDRESS: &str = "198.51.100.1";
+
+fn query() -> String {
+    let fields: String = (0..TIMES).map(|number| format!("m{number}: metadata ")).collect();
+    format!("{{ asset(path: \"words\") {{ {fields} }} }}")
+}
 
 struct Asking {
     server: TestServer,
 }
 
 impl Asking {
-    /// A text of 16 MiB, which is more than the system keeps for a connection, and a photo.
+    /// An asset of 16 MiB that has much to tell, and a photo.
     async fn open() -> Self {
         let settings = "trusted_proxies = [\"127.0.0.1\"]\nmax_unread_bytes_per_address = 1048576\n";
         let mut server = TestServer::with(Flags::default(), settings).await;
         server.token = Some(server.admin_token());
         server.upload(json!({ "path": "words", "filename": "words.txt" }), &vec![b'a'; LENGTH]).await;
+        let set = "mutation($metadata: JSON) { updateAsset(input: { asset: { path: \"words\" }, metadata: $metadata }) { asset { id } } }";
+        server.gql(set, json!({ "metadata": { "x": "a".repeat(CHARACTERS) } })).await;
         server.upload(json!({ "path": "photo" }), HOPPER).await;
         server.token = None;
         Self { server }
     }
 
     async fn ask(&self, headers: &[(&str, &str)]) -> Response {
-        self.ask_for(QUERY, headers).await
+        self.ask_for(&query(), headers).await
     }
 
     async fn ask_for(&self, query: &str, headers: &[(&str, &str)]) -> Response {
@@ -46,7 +55,7 @@ impl Asking {
         socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
         let mut stream =
             socket.connect(self.server.address.parse().expect("an address")).await.expect("a connection");
-        let body = json!({ "query": QUERY }).to_string();
+        let body = json!({ "query": query() }).to_string();
         let head = format!(
             "POST /graphql HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: {ADDRESS}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -74,6 +83,18 @@ impl Asking {
 }
 
 #[tokio::test]
+async fn texts_for_strangers_are_shorter() {
+    let asking = Asking::open().await;
+    let query = "{ asset(path: \"words\") { publishedVersion { text(maxBytes: 16777216) } } }";
+    let refused = asking.ask_for(query, &[]).await.json::<serde_json::Value>().await.expect("JSON");
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
+    let known = format!("Bearer {}", asking.server.admin_token());
+    let whole = asking.ask_for(query, &[("authorization", &known)]).await;
+    let whole = whole.json::<serde_json::Value>().await.expect("JSON");
+    assert_eq!(text(&whole["data"]["asset"]["publishedVersion"]["text"]).len(), LENGTH);
+}
+
+#[tokio::test]
 async fn an_address_that_does_not_read_has_so_much_in_memory_and_others_notice_nothing() {
     let asking = Asking::open().await;
     let server = &asking.server;
@@ -91,7 +112,7 @@ async fn an_address_that_does_not_read_has_so_much_in_memory_and_others_notice_n
     let stream = asking.ask(&[("x-forwarded-for", ADDRESS), ("accept", "text/event-stream")]).await;
     let told = stream.text().await.expect("a text");
     assert!(told.contains("RATE_LIMITED") && told.ends_with("event: complete\ndata:\n\n"), "{told}");
-    let watching = QUERY.replacen('{', "subscription {", 1);
+    let watching = query().replacen('{', "subscription {", 1);
     let stream =
         asking.ask_for(&watching, &[("x-forwarded-for", ADDRESS), ("accept", "text/event-stream")]).await;
     let told = stream.text().await.expect("a text");
@@ -102,7 +123,7 @@ async fn an_address_that_does_not_read_has_so_much_in_memory_and_others_notice_n
     let mut socket = Socket::open(&server.address, "graphql-transport-ws", &from).await.expect("a socket");
     socket.send(json!({ "type": "connection_init" })).await;
     assert_eq!(socket.next().await["type"], "connection_ack");
-    socket.send(json!({ "type": "subscribe", "id": "1", "payload": { "query": QUERY } })).await;
+    socket.send(json!({ "type": "subscribe", "id": "1", "payload": { "query": query() } })).await;
     assert_eq!(socket.close_code().await, 1013);
 
     let short = server.get("/graphql?query=%7Bviewer%7Brole%7D%7D", &from).await;
@@ -112,7 +133,8 @@ async fn an_address_that_does_not_read_has_so_much_in_memory_and_others_notice_n
     let known = [("x-forwarded-for", ADDRESS), ("authorization", known.as_str())];
     let known = asking.ask(&known).await;
     let answer: serde_json::Value = known.json().await.expect("JSON");
-    assert_eq!(text(&answer["data"]["asset"]["publishedVersion"]["text"]).len(), LENGTH, "who is known");
+    let told = &answer["data"]["asset"][format!("m{}", TIMES - 1)]["x"];
+    assert_eq!(text(told).len(), CHARACTERS, "who is known");
 
     drop(stalled);
     asking.until(200).await;
