@@ -2,6 +2,7 @@
 
 mod graphql;
 mod jwt;
+mod range;
 mod rate;
 mod storage;
 mod traces;
@@ -24,6 +25,7 @@ pub use storage::{Backend, Bucket, Reads, Secret};
 pub use traces::Traces;
 
 use crate::blob::LocalStore;
+use range::{bound, in_range, seconds, unread};
 
 /// The commented defaults, as a file that a user can start from.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -407,39 +409,6 @@ fn network(text: &str) -> Result<IpNet, ConfigError> {
         problem: format!("{text:?} is no address and no network"),
         allowed: "a list of these, e.g. [\"127.0.0.1\", \"10.0.0.0/8\"]",
     })
-}
-
-fn in_range(
-    name: &'static str,
-    value: i64,
-    range: std::ops::RangeInclusive<i64>,
-    allowed: &'static str,
-) -> Result<i64, ConfigError> {
-    if range.contains(&value) {
-        return Ok(value);
-    }
-    Err(ConfigError::Value { name, problem: format!("{value} is out of range"), allowed })
-}
-
-/// How much of something there may be at the same time.
-fn bound(name: &'static str, value: i64) -> Result<usize, ConfigError> {
-    let value = in_range(name, value, 1..=10_000_000, "1 to 10000000")?;
-    Ok(usize::try_from(value).expect("at most 10000000"))
-}
-
-fn unread(name: &'static str, value: i64) -> Result<usize, ConfigError> {
-    let allowed = "1048576 to 1099511627776 (1 TiB)";
-    let value = in_range(name, value, 1_048_576..=1_099_511_627_776, allowed)?;
-    Ok(usize::try_from(value).unwrap_or(usize::MAX))
-}
-
-fn seconds(
-    name: &'static str,
-    value: i64,
-    range: std::ops::RangeInclusive<i64>,
-    allowed: &'static str,
-) -> Result<Duration, ConfigError> {
-    in_range(name, value, range, allowed).map(|value| Duration::from_secs(value.unsigned_abs()))
 }
 
 fn log_format(text: &str) -> Result<LogFormat, ConfigError> {
