@@ -48,25 +48,6 @@ pub fn content_disposition(disposition: Disposition, filename: &str) -> String {
     format!("{}; filename=\"{fallback}\"; filename*=UTF-8''{encoded}", disposition.word())
 }
 
-/// Text without a charset is read as Latin-1 by some; almost all of it is UTF-8.
-#[must_use]
-pub fn with_charset(content_type: &str) -> String {
-    let lower = content_type.to_ascii_lowercase();
-    if lower.starts_with("text/") && !lower.contains("charset") {
-        return format!("{content_type}; charset=utf-8");
-    }
-    content_type.to_owned()
-}
-
-/// Whether a browser that opens such a file would run what is in it, with the rights of its origin.
-#[must_use]
-pub fn can_run_script(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let known = ["text/html", "text/xml", "application/xml", "text/xsl"];
-    let holds_others = essence.starts_with("multipart/") || essence.starts_with("message/");
-    essence.ends_with("+xml") || holds_others || known.contains(&essence.as_str())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,21 +58,5 @@ mod tests {
             content_disposition(Disposition::Inline, "hé\"llo 🦊.png"),
             "inline; filename=\"h__llo _.png\"; filename*=UTF-8''h%C3%A9%22llo%20%F0%9F%A6%8A.png"
         );
-    }
-
-    #[test]
-    fn what_can_run_script_is_known_by_its_type() {
-        for (content_type, can) in [
-            ("image/svg+xml", true),
-            ("text/html; charset=utf-8", true),
-            ("application/atom+xml", true),
-            ("multipart/x-mixed-replace; boundary=x", true),
-            ("message/rfc822", true),
-            ("application/pdf", false),
-            ("image/png", false),
-            ("text/plain", false),
-        ] {
-            assert_eq!(can_run_script(content_type), can, "{content_type}");
-        }
     }
 }

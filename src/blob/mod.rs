@@ -7,6 +7,7 @@
 mod key;
 pub mod label;
 mod local;
+mod media_type;
 mod s3;
 mod seen;
 mod small;
@@ -28,6 +29,7 @@ use uuid::Uuid;
 
 pub use key::{BlobKey, StagingKey};
 pub use local::LocalStore;
+pub use media_type::MediaType;
 pub use s3::S3Store;
 pub use seen::{Staged, sha256, unhex};
 pub use small::SMALL;

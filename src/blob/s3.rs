@@ -21,9 +21,10 @@ use uuid::Uuid;
 
 use self::failure::failure;
 use self::transfer::{Bounds, Headers, Object, copy, read, write};
-use super::label::{Disposition, can_run_script, content_disposition, with_charset};
+use super::label::{Disposition, content_disposition};
 use super::{
-    BlobKey, BlobStore, Direct, Incoming, Label, MARK, Outgoing, Probed, StageError, Staged, StagingKey,
+    BlobKey, BlobStore, Direct, Incoming, Label, MARK, MediaType, Outgoing, Probed, StageError, Staged,
+    StagingKey,
 };
 use crate::config::Bucket;
 
@@ -129,11 +130,11 @@ impl S3Store {
 }
 
 fn headers(label: &Label) -> Headers {
-    // Who finds such an object at a public URL saves it, and does not run it with the rights of that origin.
-    let disposition =
-        if can_run_script(&label.content_type) { Disposition::Attachment } else { Disposition::Inline };
+    let media_type = MediaType::of_stored(&label.content_type);
+    // A browser that finds another object at a public URL saves it, and does not run it with the rights of that origin.
+    let disposition = if media_type.is_inert() { Disposition::Inline } else { Disposition::Attachment };
     Headers {
-        content_type: with_charset(&label.content_type),
+        content_type: media_type.header(),
         content_disposition: content_disposition(disposition, &label.filename),
         cache_control: CACHE.to_owned(),
     }

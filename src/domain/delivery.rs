@@ -8,8 +8,8 @@ use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
 use super::error::{Error, Result};
 use super::version::{Access, Disposition};
 use crate::app::App;
-use crate::blob::label::{can_run_script, content_disposition, with_charset};
-use crate::blob::{BlobKey, Direct, ReadHeaders};
+use crate::blob::label::content_disposition;
+use crate::blob::{BlobKey, Direct, MediaType, ReadHeaders};
 use crate::config::{Backend, Reads};
 
 /// How long a reader has to follow a redirect to a URL that expires.
@@ -74,12 +74,12 @@ pub(super) async fn signed_url(app: &App, wanted: Wanted<'_>, life: Duration) ->
     }
 }
 
-/// The store, if it answers readers of such bytes by itself. What could run script is always sent by the server, with
+/// The store, if it answers readers of such bytes by itself. The server always sends what is not known to be inert, with
 /// headers that no store sends.
 fn direct<'a>(app: &'a App, wanted: &Wanted<'_>) -> Result<Option<(&'a dyn Direct, Reads)>> {
     let store = app.store(wanted.backend).map_err(Error::storage)?;
     match (store.direct(), app.config().storage.get(wanted.backend)) {
-        (Some(direct), Some(Backend::S3(bucket))) if !can_run_script(wanted.content_type) => {
+        (Some(direct), Some(Backend::S3(bucket))) if MediaType::of_stored(wanted.content_type).is_inert() => {
             Ok(Some((direct, bucket.reads)))
         }
         _ => Ok(None),
@@ -88,7 +88,7 @@ fn direct<'a>(app: &'a App, wanted: &Wanted<'_>) -> Result<Option<(&'a dyn Direc
 
 async fn signed(direct: &dyn Direct, wanted: &Wanted<'_>, life: Duration) -> Result<String> {
     let headers = ReadHeaders {
-        content_type: with_charset(wanted.content_type),
+        content_type: MediaType::of_stored(wanted.content_type).header(),
         content_disposition: content_disposition(wanted.disposition, wanted.filename),
         cache_control: "private, no-cache".to_owned(),
     };

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::Server;
 use super::error::{self, HttpError};
-use crate::blob::{BlobKey, BlobStore, SMALL, label, unhex};
+use crate::blob::{BlobKey, BlobStore, MediaType, SMALL, label, unhex};
 use crate::domain::delivery::{self, Delivery, Wanted};
 use crate::domain::error::Error;
 use crate::domain::version::{Access, Content, Disposition};
@@ -214,9 +214,10 @@ impl File {
             Access::Private => "same-origin",
         };
         let digest = STANDARD.encode(unhex(&self.sha256));
+        let media_type = MediaType::of_stored(&self.content_type);
         let mut headers = HeaderMap::with_capacity(24);
         for (name, text) in [
-            (header::CONTENT_TYPE, label::with_charset(&self.content_type).as_str()),
+            (header::CONTENT_TYPE, media_type.header().as_str()),
             (header::CONTENT_DISPOSITION, &label::content_disposition(self.disposition, &self.filename)),
             (header::ETAG, &self.etag()),
             (header::LAST_MODIFIED, &httpdate::fmt_http_date(self.modified)),
@@ -229,7 +230,7 @@ impl File {
         ] {
             headers.insert(name, value(text));
         }
-        if label::can_run_script(&self.content_type) {
+        if !media_type.is_inert() {
             let policy =
                 "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:";
             headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
@@ -361,7 +362,7 @@ impl Multipart {
     fn new(file: &File, ranges: Vec<RangeInclusive<u64>>) -> Self {
         let boundary = Uuid::new_v4().simple().to_string();
         let head = |range: &RangeInclusive<u64>| {
-            let content_type = label::with_charset(&file.content_type);
+            let content_type = MediaType::of_stored(&file.content_type).header();
             let content_range = file.content_range(range);
             format!(
                 "\r\n--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {content_range}\r\n\r\n"

@@ -44,7 +44,7 @@ pub async fn endpoint(State(server): State<Server>, request: Request) -> Respons
     let query_string = parts.uri.query().unwrap_or_default();
     let for_people = parts.method == Method::GET && accepts(&parts.headers, "text/html");
     if for_people && !has_query(query_string) && server.app().config().graphql.explorer {
-        return ui::explorer_page();
+        return ui::explorer_page(&server, &parts);
     }
     let media_type = match (negotiate(&parts.headers), Framing::accepted(&parts.headers)) {
         (Some(media_type), _) => media_type,

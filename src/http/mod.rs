@@ -155,7 +155,7 @@ pub fn router(server: Server) -> Router {
         .merge(bytes)
         .merge(uploads)
         .merge(graphql)
-        .layer(middleware::from_fn_with_state(server.clone(), pages::known_host))
+        .layer(middleware::from_fn_with_state(server.clone(), pages::guard))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(middleware::from_fn_with_state(server.clone(), edge::pass))
         .with_state(server)

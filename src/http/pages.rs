@@ -1,7 +1,9 @@
 //! Which pages, and by which host names, may talk to the server.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use url::Url;
@@ -16,6 +18,7 @@ pub struct Pages {
     dev: bool,
     allowed_origins: Vec<String>,
     public_host: Option<String>,
+    public_authority: Option<String>,
     own_origin: Option<String>,
     /// Whether it was said how clients reach the server.
     is_named: bool,
@@ -29,6 +32,7 @@ impl Pages {
             dev: config.dev,
             allowed_origins: config.allowed_origins.clone(),
             public_host: public.as_ref().and_then(|url| url.host_str().map(ToOwned::to_owned)),
+            public_authority: public.as_ref().map(|url| url.authority().to_owned()),
             own_origin: public.map(|url| url.origin().ascii_serialization()),
             is_named: config.public_url.is_some(),
         }
@@ -54,28 +58,49 @@ impl Pages {
         self.trusts_origin(origin) || (!self.is_named && is_of_host(origin, headers))
     }
 
+    /// The host of the public URL, with its port where that is not the scheme's.
+    pub fn public_authority(&self) -> Option<&str> {
+        self.public_authority.as_deref()
+    }
+
     /// In dev mode a page on the internet could reach the server by a name that it points at this machine;
     /// only names that mean this machine are answered.
-    fn answers_to(&self, host: &str) -> bool {
-        let name =
-            Url::parse(&format!("http://{host}")).ok().and_then(|url| url.host_str().map(ToOwned::to_owned));
-        match name {
-            _ if !self.dev => true,
-            Some(name) => is_loopback_name(&name) || self.public_host.as_deref() == Some(&name),
-            None => false,
+    fn answers_to(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        if !self.dev {
+            return true;
         }
+        let said = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+        let mut hosts = said.chain(uri.authority().map(|authority| authority.as_str().as_bytes())).peekable();
+        hosts.peek().is_some() && hosts.all(|host| self.is_ours(host))
+    }
+
+    fn is_ours(&self, host: &[u8]) -> bool {
+        let Ok(authority) = Authority::try_from(host) else { return false };
+        let name = authority.host().to_ascii_lowercase();
+        let is_ours = is_loopback_name(&name) || self.public_host.as_deref() == Some(&name);
+        is_ours && !authority.as_str().contains('@')
     }
 }
 
-/// Refuses requests for a host name that is not ours, in dev mode.
-pub async fn known_host(
+/// The host, with its port, that a request names: as the authority of its target (always on HTTP/2), or by `Host`.
+pub fn asked_host(request: &Parts) -> Option<&str> {
+    let of_target = request.uri.authority().map(Authority::as_str);
+    of_target.or_else(|| request.headers.get(header::HOST)?.to_str().ok())
+}
+
+/// Refuses requests for a host name that is not ours, in dev mode; and scripts that would run between the server and its
+/// pages, since the only ones of this origin would be uploaded files.
+pub async fn guard(
     State(server): State<Server>,
     request: Request,
     next: Next,
 ) -> Result<Response, HttpError> {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if host.is_some_and(|host| !server.pages().answers_to(host)) {
-        let message = "in dev mode the server answers to localhost and loopback addresses alone";
+    if !server.pages().answers_to(request.uri(), request.headers()) {
+        let message = "in dev mode the server answers to localhost, loopback addresses and public_url alone: name one of them in Host";
+        return Err(Error::Forbidden(message.to_owned()).into());
+    }
+    if request.headers().contains_key("service-worker") {
+        let message = "nothing on this server is the script of a service worker";
         return Err(Error::Forbidden(message.to_owned()).into());
     }
     Ok(next.run(request).await)
@@ -104,6 +129,7 @@ mod tests {
             dev,
             allowed_origins: vec!["https://app.example".to_owned()],
             public_host: Some("assets.example".to_owned()),
+            public_authority: Some("assets.example".to_owned()),
             own_origin: Some("https://assets.example".to_owned()),
             is_named: false,
         }
@@ -136,15 +162,30 @@ mod tests {
     #[test]
     fn in_dev_mode_only_names_of_this_machine_are_answered() {
         let dev = pages(true);
-        for (host, answered) in [
-            ("localhost:4000", true),
-            ("127.0.0.1", true),
-            ("[::1]:4000", true),
-            ("assets.example", true),
-            ("evil.example:4000", false),
-            ("10.0.0.1", false),
+        for (target, hosts, answered) in [
+            ("/", &["localhost:4000"][..], true),
+            ("/", &["127.0.0.1"], true),
+            ("/", &["[::1]:4000"], true),
+            ("/", &["Assets.Example"], true),
+            ("http://localhost:4000/", &[], true),
+            ("http://localhost:4000/", &["localhost:4000"], true),
+            ("/", &[], false),
+            ("/", &[""], false),
+            ("/", &["evil.example:4000"], false),
+            ("/", &["10.0.0.1"], false),
+            ("/", &["localhost@evil.example"], false),
+            ("/", &["evil.example@localhost"], false),
+            ("/", &["localhost:4000", "evil.example"], false),
+            ("http://evil.example/", &["localhost:4000"], false),
+            ("http://localhost/", &["evil.example"], false),
         ] {
-            assert_eq!(dev.answers_to(host), answered, "{host}");
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, HeaderValue::from_static(host));
+            }
+            let target: Uri = target.parse().expect("a target");
+            assert_eq!(dev.answers_to(&target, &headers), answered, "{target} {hosts:?}");
+            assert!(pages(false).answers_to(&target, &headers), "outside dev mode every host is answered");
         }
     }
 }

@@ -71,6 +71,15 @@ function pdf() {
   return `${text}trailer\n<< /Size ${objects.length + 1} /Root 1 0 R >>\nstartxref\n${xref}\n%%EOF\n`;
 }
 
+/** A file that a client without a role sends to an upload URL, with a type that browsers could take for HTML. */
+async function send(contentType, bytes) {
+  const { generateUploadUrl: target } = await ask('mutation { generateUploadUrl { method url } }');
+  const sent = await fetch(target.url, { method: target.method, headers: { 'content-type': contentType }, body: bytes });
+  const { storageId } = await sent.json();
+  const { storedFile } = await ask('query($id: ID!) { storedFile(id: $id) { url } }', { id: storageId });
+  return storedFile.url;
+}
+
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   headless: true,
@@ -113,6 +122,33 @@ try {
     check(calls.length === 0, `${what} in another page runs nothing`, calls.join(', '));
     await page.close();
   }
+  for (const contentType of ['text/plain;,text/html', 'text/plain,text/html', 'application/json;,image/svg+xml', 'text/html;x="', 'application/x-new']) {
+    const page = await context.newPage();
+    calls.length = 0;
+    const html = `<!doctype html><script>${attack}</script>`;
+    await page.goto(await send(contentType, html), { waitUntil: 'load' }).catch(() => {});
+    await page.waitForTimeout(300);
+    check(calls.length === 0, `a file declared as ${contentType} runs nothing`, calls.join(', '));
+    await page.close();
+  }
+  // What gets into the explorer's page, which may have a token, can neither load uploaded scripts nor stay there.
+  const script = await upload('attack/script.js', 'script.js', 'text/javascript', attack);
+  const explorer = await context.newPage();
+  await explorer.goto(`${base}/graphql`, { waitUntil: 'load' });
+  calls.length = 0;
+  const outcome = await explorer.evaluate(async (url) => {
+    const loaded = await new Promise((resolve) => {
+      const element = document.createElement('script');
+      element.onload = () => resolve('loaded');
+      element.onerror = () => resolve('refused');
+      element.src = url;
+      document.head.append(element);
+    });
+    const registered = await navigator.serviceWorker.register(url).then(() => 'registered', () => 'refused');
+    return `${loaded}, ${registered}`;
+  }, script.stable);
+  check(outcome === 'refused, refused', 'the explorer takes no uploaded script', outcome);
+  await explorer.close();
   const folder = await ask('{ folder(path: "pwned") { id } }');
   check(folder.folder === null, 'no attack reached the library');
 

@@ -5,6 +5,7 @@ use entity::{Timestamp, asset_tag};
 use sea_orm::sea_query::{Expr, ExprTrait as _, Func, Query, SimpleExpr};
 use sea_orm::{ColumnTrait as _, Condition, DbBackend, IntoSimpleExpr as _};
 
+use crate::blob::MediaType;
 use crate::domain::content_type;
 use crate::domain::error::{Error, Result};
 use crate::domain::search::Needle;
@@ -52,10 +53,10 @@ impl TypePattern {
     pub fn parse(text: &str, field: &str) -> Result<Self> {
         let essence = content_type::essence(text);
         match essence.strip_suffix("/*") {
-            Some(family) if content_type::is_valid(&format!("{family}/x")) => {
+            Some(family) if MediaType::parse(&format!("{family}/x")).is_some() => {
                 Ok(Self::Family(family.to_owned()))
             }
-            None if content_type::is_valid(&essence) => Ok(Self::Exactly(essence)),
+            None if MediaType::parse(&essence).is_some() => Ok(Self::Exactly(essence)),
             _ => Err(Error::bad_input(
                 field,
                 format!("has {text:?}, which is no type such as image/png or image/*"),

@@ -12,7 +12,7 @@ use std::pin::pin;
 
 use super::{SIGNATURE, as_of_now, check_waits_for_bytes, discard_staged, load, lock, rejection};
 use crate::app::App;
-use crate::blob::{Incoming, StageError, Staged, StagingKey};
+use crate::blob::{Incoming, MediaType, StageError, Staged, StagingKey};
 use crate::domain::actor::Actor;
 use crate::domain::commit;
 use crate::domain::content_type::{self, Verdict};
@@ -75,7 +75,8 @@ pub async fn receive(
         return Err(Error::Forbidden(message.to_owned()));
     }
     if intent.path.is_none() {
-        intent.declared_content_type = declared.content_type.filter(|text| content_type::is_valid(text));
+        let declared = declared.content_type.as_deref().and_then(MediaType::parse);
+        intent.declared_content_type = declared.map(|media_type| media_type.to_string());
     }
     if intent.part_size_bytes.is_some() {
         return Err(Error::bad_input("body", "comes in parts: send each to its own URL"));

@@ -7,11 +7,12 @@ use sea_orm::{ActiveModelTrait as _, ActiveValue::Set};
 
 use super::{parts, parts_key};
 use crate::app::App;
+use crate::blob::MediaType;
 use crate::domain::actor::{Actor, Role};
 use crate::domain::error::{Error, Result};
 use crate::domain::path::{TreePath, parse_name};
 use crate::domain::version::checked_label;
-use crate::domain::{commit, content_type, folder, name, storage};
+use crate::domain::{commit, folder, name, storage};
 
 /// What a client says of the bytes that it is going to send.
 #[derive(Debug, Clone)]
@@ -107,15 +108,11 @@ impl NewUpload {
             let message = format!("{size} bytes are too many; this server takes at most {max}");
             return Err(Error::bad_input("input.size", message));
         }
-        if let Some(content_type) = self.content_type.as_deref().filter(|text| !content_type::is_valid(text))
-        {
-            let message = format!("{content_type:?} is not a media type such as image/png");
-            return Err(Error::bad_input("input.contentType", message));
-        }
         if self.if_revision.is_some_and(|revision| revision < 0) {
             return Err(Error::bad_input("input.ifRevision", "must not be negative"));
         }
         Ok(Self {
+            content_type: self.content_type.map(|text| checked_media_type(&text)).transpose()?,
             part_size_bytes: parts::size(self.size_bytes, self.part_size_bytes)?,
             filename: self.filename.map(|name| parse_name(&name, "input.filename")).transpose()?,
             sha256: self.sha256.map(|text| checked_sha256(&text)).transpose()?,
@@ -123,6 +120,14 @@ impl NewUpload {
             ..self
         })
     }
+}
+
+fn checked_media_type(text: &str) -> Result<String> {
+    let parsed = MediaType::parse(text).map(|media_type| media_type.to_string());
+    parsed.ok_or_else(|| {
+        let message = format!("{text:?} is not a media type such as image/png");
+        Error::bad_input("input.contentType", message)
+    })
 }
 
 fn checked_sha256(text: &str) -> Result<String> {

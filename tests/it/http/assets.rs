@@ -1,6 +1,7 @@
 //! Bytes: caching, conditions, ranges, digests, safe headers.
 
 use reqwest::Method;
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use vellum::config::Flags;
 
@@ -165,8 +166,10 @@ async fn what_could_run_script_is_sandboxed() {
         ),
         ("a.html", "text/html", "<script>alert(1)</script>", true),
         ("a.xml", "application/xml", "<a/>", true),
+        ("a.unheard-of", "application/x-unheard-of", "<script>", true),
         ("a.pdf", "application/pdf", "%PDF-1.4", false),
         ("a.txt", "text/plain", "hello", false),
+        ("a.json", "application/json", "{}", false),
     ] {
         server.upload(json!({ "path": path, "contentType": content_type }), body.as_bytes()).await;
         let response = server.get(&format!("/assets/{path}"), &[]).await;
@@ -179,6 +182,76 @@ async fn what_could_run_script_is_sandboxed() {
             .get("content-security-policy")
             .map(|policy| policy.to_str().expect("a text").to_owned());
         assert_eq!(policy.is_some_and(|policy| policy.contains("sandbox")), sandboxed, "{path}");
+    }
+}
+
+const SCRIPT: &[u8] = b"alert(1)";
+/// Texts that some browsers take for HTML, and that are no media types.
+const HTML_IN_DISGUISE: [&str; 6] = [
+    "text/plain;,text/html",
+    "text/plain,text/html",
+    "text/plain; x=y,text/html",
+    "text/plain;text/html",
+    "text/html(",
+    "text/html;x=\"",
+];
+
+#[tokio::test]
+async fn a_declared_type_that_browsers_could_read_differently_is_refused_or_not_kept() {
+    let server = TestServer::start().await;
+    let start = "mutation($type: String) { startUpload(input: { path: \"a\", contentType: $type }) { intent { id } } }";
+    for disguise in HTML_IN_DISGUISE {
+        server.refuses(start, json!({ "type": disguise }), "BAD_USER_INPUT", Some("input.contentType")).await;
+        let made = server.gql("mutation { generateUploadUrl { url } }", json!({})).await;
+        let url = text(&made["generateUploadUrl"]["url"]);
+        let sent = server.send(Method::POST, url, &[("content-type", disguise)], SCRIPT).await;
+        let sent: Value = sent.json().await.expect("JSON");
+        let query = "query($id: ID!) { storedFile(id: $id) { contentType url } }";
+        let file = server.gql(query, json!({ "id": sent["storageId"] })).await["storedFile"].take();
+        assert_eq!(file["contentType"], "text/plain", "{disguise}");
+        let response = server.get(text(&file["url"]), &[]).await;
+        assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8", "{disguise}");
+    }
+}
+
+#[tokio::test]
+async fn a_type_that_an_earlier_release_let_in_is_not_served() {
+    let server = TestServer::start().await;
+    for (number, disguise) in HTML_IN_DISGUISE.into_iter().enumerate() {
+        let path = format!("old-{number}");
+        let uploaded = server.upload(json!({ "path": path, "contentType": "text/plain" }), SCRIPT).await;
+        let kept = disguise.replace('\'', "''");
+        for sql in [
+            format!("UPDATE versions SET content_type = '{kept}'"),
+            format!("UPDATE stored_files SET content_type = '{kept}'"),
+            format!("UPDATE assets SET published_media_type = '{kept}'"),
+        ] {
+            let written = server.app.database().write().execute_unprepared(&sql).await;
+            written.expect("it is written");
+        }
+        let signed =
+            "query($path: String!) { asset(path: $path) { publishedVersion { signedUrl { url } } } }";
+        let signed = server.gql(signed, json!({ "path": path })).await["asset"]["publishedVersion"].take();
+        for url in
+            [&format!("/assets/{path}"), text(&uploaded["version"]["url"]), text(&signed["signedUrl"]["url"])]
+        {
+            let response = server.get(url, &[]).await;
+            assert_eq!(response.status(), 200, "{url}");
+            assert_eq!(response.headers()["content-type"], "application/octet-stream", "{url} {disguise}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_no_service_worker() {
+    let server = TestServer::start().await;
+    let script = json!({ "path": "sw.js", "contentType": "text/javascript" });
+    let version = server.upload(script, b"onfetch = () => {}").await["version"].take();
+    for url in ["/assets/sw.js", text(&version["url"]), "/explorer/app.js"] {
+        assert_eq!(server.get(url, &[]).await.status(), 200);
+        let response = server.get(url, &[("service-worker", "script")]).await;
+        assert_eq!(response.status(), 403, "{url}");
+        assert_eq!(response.json::<Value>().await.expect("JSON")["code"], "FORBIDDEN");
     }
 }
 
