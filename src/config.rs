@@ -25,7 +25,7 @@ pub use storage::{Backend, Bucket, Reads, Secret};
 pub use traces::Traces;
 
 use crate::blob::LocalStore;
-use range::{bound, in_range, seconds, unread};
+use range::{bound, in_range, memory, seconds};
 
 /// The commented defaults, as a file that a user can start from.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -115,12 +115,13 @@ struct Raw {
     changelog_ttl_seconds: i64,
     max_upload_bytes: i64,
     max_concurrent_uploads: i64,
+    min_upload_bytes_per_second: i64,
     file_cache_bytes: i64,
     max_connections: i64,
     max_connections_per_address: i64,
     max_operations: i64,
-    max_unread_bytes: i64,
-    max_unread_bytes_per_address: i64,
+    max_buffered_bytes: i64,
+    max_buffered_bytes_per_client: i64,
     shutdown_grace_seconds: i64,
     default_storage: String,
     #[serde(default)]
@@ -158,18 +159,20 @@ pub struct Config {
     pub max_upload_bytes: i64,
     /// Uploads received at the same time.
     pub max_concurrent_uploads: usize,
+    /// Slowest pace of an upload.
+    pub min_upload_bytes_per_second: u64,
     /// Bytes of short files that are kept in memory.
     pub file_cache_bytes: u64,
     /// Connections of subscribers, by WebSocket or event stream, at the same time.
     pub max_connections: usize,
-    /// Those of them that one address may have without a token that is accepted.
+    /// Those of them, and other connections, that one address may have without a token that is accepted.
     pub max_connections_per_address: usize,
     /// Operations that run on all WebSocket connections at the same time.
     pub max_operations: usize,
-    /// Bytes of answers that may wait for those who asked for them without a token.
-    pub max_unread_bytes: usize,
-    /// Those of them that may wait for one address.
-    pub max_unread_bytes_per_address: usize,
+    /// Memory for requests that come in and answers that are not read yet, in bytes.
+    pub max_buffered_bytes: usize,
+    /// The part of it that one client may have.
+    pub max_buffered_bytes_per_client: usize,
     /// Where bytes may lie, by name.
     pub storage: BTreeMap<String, Backend>,
     /// Which of them takes new bytes, unless an admin chose another one.
@@ -279,10 +282,17 @@ impl Raw {
             max_concurrent_uploads: usize::try_from(in_range(
                 "max_concurrent_uploads",
                 self.max_concurrent_uploads,
-                1..=256,
-                "1 to 256",
+                1..=10_000,
+                "1 to 10000",
             )?)
-            .expect("at most 256"),
+            .expect("at most 10000"),
+            min_upload_bytes_per_second: in_range(
+                "min_upload_bytes_per_second",
+                self.min_upload_bytes_per_second,
+                0..=1_000_000_000,
+                "0 to 1000000000",
+            )?
+            .unsigned_abs(),
             file_cache_bytes: in_range(
                 "file_cache_bytes",
                 self.file_cache_bytes,
@@ -296,10 +306,10 @@ impl Raw {
                 self.max_connections_per_address,
             )?,
             max_operations: bound("max_operations", self.max_operations)?,
-            max_unread_bytes: unread("max_unread_bytes", self.max_unread_bytes)?,
-            max_unread_bytes_per_address: unread(
-                "max_unread_bytes_per_address",
-                self.max_unread_bytes_per_address,
+            max_buffered_bytes: memory("max_buffered_bytes", self.max_buffered_bytes)?,
+            max_buffered_bytes_per_client: memory(
+                "max_buffered_bytes_per_client",
+                self.max_buffered_bytes_per_client,
             )?,
             shutdown_grace: seconds(
                 "shutdown_grace_seconds",

@@ -2,9 +2,11 @@
 //! Opened once, lent to all. Time, randomness and ids come from here.
 
 mod ahead;
+mod bodies;
 mod clock;
 mod crash;
 mod database;
+pub mod descriptors;
 mod inline;
 mod joins;
 mod log;
@@ -24,7 +26,7 @@ use anyhow::Context as _;
 use entity::{TokenId, UploadIntentId, token};
 use moka::sync::Cache;
 use sea_orm::{DatabaseConnection, DbErr};
-use tokio::sync::{Mutex, Semaphore, broadcast};
+use tokio::sync::{Mutex, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +44,7 @@ pub use writer::{Done, Job, Tx};
 use crate::blob::{BlobStore, LocalStore, S3Store, Stores};
 use crate::config::{Backend, Config};
 use crate::feed::Feed;
+use bodies::Bodies;
 use joins::Joins;
 use writer::Writer;
 
@@ -64,7 +67,7 @@ struct Inner {
     writer: Writer,
     signer: Signer,
     clock: Clock,
-    uploads: Semaphore,
+    bodies: Bodies,
     announcements: broadcast::Sender<UploadIntentId>,
     joins: Joins,
     known_tokens: Cache<TokenId, Arc<token::Model>>,
@@ -93,7 +96,6 @@ impl App {
         tasks.spawn(feed.clone().tail(stop.clone()));
         feed.relay(database.write(), &config.database_url, &tasks, &stop);
         let writer = Writer::start(&tasks, &database, feed.clone(), clock.clone());
-        let uploads = Semaphore::new(config.max_concurrent_uploads);
         let joins = Joins::new(tasks.clone());
         let announcements = broadcast::Sender::new(ANNOUNCEMENTS);
         let inner = Inner {
@@ -105,7 +107,7 @@ impl App {
             writer,
             signer,
             clock,
-            uploads,
+            bodies: Bodies::default(),
             announcements,
             joins,
             known_tokens: Cache::builder().max_capacity(KNOWN_TOKENS).time_to_live(TOKENS_KNOWN_FOR).build(),
@@ -211,10 +213,10 @@ impl App {
         &self.0.clock
     }
 
-    /// Bounds the uploads that are received at the same time.
+    /// Bodies of uploads that come in.
     #[must_use]
-    pub fn uploads(&self) -> &Semaphore {
-        &self.0.uploads
+    pub(crate) fn bodies(&self) -> &Bodies {
+        &self.0.bodies
     }
 
     /// Uploads in parts that are being put together.

@@ -172,7 +172,7 @@ impl BlobStore for LocalStore {
         limit: u64,
     ) -> Result<Staged, StageError> {
         let path = self.staging_path(key);
-        receive(&self.blocks, &mut body, limit, move |pieces| StagingFile::write(path, pieces)).await
+        receive(&self.blocks, &mut body, limit, path).await
     }
 
     async fn secure(&self, staging: &StagingKey, key: &BlobKey, _label: &Label) -> io::Result<()> {
@@ -251,9 +251,7 @@ impl BlobStore for LocalStore {
         // Each try has its own name. It is no staging key, which the sweeper would take for an upload that nobody knows.
         let path = self.staging_folder().join(format!("{IMPORT}{key}.{}", Uuid::new_v4().simple()));
         let (folder, to, from) = (self.shard_folder(key), self.blob_path(key), path.clone());
-        let staged =
-            receive(&self.blocks, &mut body, u64::MAX, move |pieces| StagingFile::write(path, pieces))
-                .await?;
+        let staged = receive(&self.blocks, &mut body, u64::MAX, path).await?;
         let placed = blocking(move || {
             fs::create_dir_all(&folder)?;
             fs::rename(from, to)?;

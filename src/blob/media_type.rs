@@ -1,7 +1,7 @@
 //! Media types, parsed by the grammar of RFC 9110, section 8.3.1. A text that browsers could parse differently is not one:
 //! some take the last type of a list with commas, for example.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use mediatype::{MediaType as Parsed, ReadParams as _};
 
@@ -150,7 +150,7 @@ impl MediaType {
         let mut header = self.essence.clone();
         let plain = self.parameters.iter().filter(|(_, value)| is_token(value));
         for (name, value) in plain {
-            header.push_str(&format!("; {name}={value}"));
+            let _ = write!(header, "; {name}={value}");
         }
         let has_charset = self.parameters.iter().any(|(name, value)| name == "charset" && is_token(value));
         if self.essence.starts_with("text/") && !has_charset {

@@ -32,10 +32,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(address) = app.config().metrics_listen {
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("cannot listen on {address} for metrics"))?;
-        let routes = http::metrics_router(all.clone());
-        app.spawn(http::serve(listener, routes, app.stopping().clone()));
+        app.spawn(http::serve_metrics(all.clone(), listener));
     }
-    let routes = http::router(all);
     let stopping = app.stopping().clone();
     tokio::spawn(async move {
         wait_for_signal().await;
@@ -43,7 +41,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         stopping.cancel();
     });
     let stopped = app.stopping().clone();
-    let serving = http::serve(listener, routes, stopped.clone());
+    let serving = http::serve(all, listener);
     let overtime = async {
         stopped.cancelled().await;
         tokio::time::sleep(grace).await;

@@ -28,6 +28,8 @@ pub struct Graphql {
     pub max_aliases: usize,
     /// Most directives, counted in the same way.
     pub max_directives: usize,
+    /// Most values in the variables that an operation declares.
+    pub max_values: usize,
     /// Most that an operation may cost: its fields, those of lists as often as their pages are long.
     pub max_cost: u64,
     /// The same for who has no role.
@@ -57,6 +59,7 @@ pub(super) struct Raw {
     max_root_fields: i64,
     max_aliases: i64,
     max_directives: i64,
+    max_values: i64,
     max_cost: i64,
     stranger_max_cost: i64,
     timeout_seconds: i64,
@@ -87,6 +90,7 @@ impl Raw {
             max_root_fields: many("graphql.max_root_fields", self.max_root_fields)?,
             max_aliases: many("graphql.max_aliases", self.max_aliases)?,
             max_directives: many("graphql.max_directives", self.max_directives)?,
+            max_values: many("graphql.max_values", self.max_values)?,
             max_cost: cost("graphql.max_cost", self.max_cost)?,
             stranger_max_cost: cost("graphql.stranger_max_cost", self.stranger_max_cost)?,
             timeout: Duration::from_secs(seconds.unsigned_abs()),

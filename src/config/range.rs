@@ -24,8 +24,8 @@ pub(super) fn bound(name: &'static str, value: i64) -> Result<usize, ConfigError
     Ok(usize::try_from(value).expect("at most 10000000"))
 }
 
-/// How many bytes may wait for those who do not read them.
-pub(super) fn unread(name: &'static str, value: i64) -> Result<usize, ConfigError> {
+/// How much memory something may take.
+pub(super) fn memory(name: &'static str, value: i64) -> Result<usize, ConfigError> {
     let allowed = "1048576 to 1099511627776 (1 TiB)";
     let value = in_range(name, value, 1_048_576..=1_099_511_627_776, allowed)?;
     Ok(usize::try_from(value).unwrap_or(usize::MAX))

@@ -22,8 +22,8 @@ use super::{Committed, Edit, check_revision, commit, content_type, quick, text, 
 use crate::app::{App, Wants};
 
 pub use content::{
-    Access, Content, Credential, Disposition, Found, Kept, SignedUrl, TextBudget, check_signature, content,
-    published_at, read_text, signed_url, url, url_of,
+    Access, Content, Credential, Disposition, Found, Kept, Memory, SignedUrl, TextBudget, check_signature,
+    content, published_at, read_text, signed_url, url, url_of,
 };
 #[cfg(test)]
 pub(super) use content::{kept_at_ordinarily, kept_ordinarily};

@@ -5,11 +5,11 @@
 //! what passed. Valid documents are kept, so a repeated one costs a look-up.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use apollo_compiler::executable::{Operation as ValidOperation, OperationType, Selection as Selected};
 use apollo_compiler::parser::Parser;
-use apollo_compiler::response::JsonMap;
 use apollo_compiler::schema::ExtendedType;
 use apollo_compiler::validation::{DiagnosticList, Valid};
 use apollo_compiler::{ExecutableDocument as ValidDocument, Schema as ValidatorSchema, name, request, ty};
@@ -22,7 +22,7 @@ use moka::sync::Cache;
 use serde_json::json;
 
 use super::stored::{Stored, Trusted};
-use super::{Params, cost, guard};
+use super::{Params, cost, guard, variables};
 use crate::app::OperationName;
 use crate::config::Graphql as Limits;
 use crate::domain::actor::{Actor, Role};
@@ -31,6 +31,12 @@ use crate::domain::actor::{Actor, Role};
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes that a parsed document takes for each byte of its text, at most: two trees, with short names in them.
 const BYTES_A_BYTE: usize = 64;
+/// Memory for documents that are kept or in use, in bytes. New ones of anonymous clients are refused beyond half of it.
+const LIVE_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of memory that one unit of weight stands for.
+const UNIT: usize = 512;
+/// Bytes that a value of a variable takes, with its copies.
+const BYTES_A_VALUE: usize = 1024;
 
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +59,9 @@ pub struct Operation {
     pub(super) name: Option<String>,
     /// What it costs at most; where that is little, what it costs whatever its variables are.
     pub(super) cost: u64,
-    document: ExecutableDocument,
+    /// What it may take in memory while it is executed, in units of 512 bytes.
+    pub weight: usize,
+    document: Arc<Document>,
     variables: Variables,
 }
 
@@ -69,7 +77,8 @@ impl Operation {
     /// A request that executes it.
     pub(super) fn request(&self) -> async_graphql::Request {
         let mut request = async_graphql::Request::new(String::new()).variables(self.variables.clone());
-        request.set_parsed_query(self.document.clone());
+        let document = self.document.executable_for(self.name.as_deref(), self.kind, &self.variables);
+        request.set_parsed_query(document);
         request
     }
 }
@@ -82,6 +91,12 @@ impl Refusal {
     /// One error.
     pub fn new(message: impl Into<String>, code: &str) -> Self {
         Self(vec![super::error_json(&message.into(), code)])
+    }
+
+    /// Whether the same may be executed later.
+    #[must_use]
+    pub fn is_for_now(&self) -> bool {
+        self.0.iter().any(|error| error["extensions"]["code"] == "RATE_LIMITED")
     }
 
     fn from_diagnostics(diagnostics: &DiagnosticList, code: &str) -> Self {
@@ -102,6 +117,20 @@ pub struct Documents {
     stored: Stored,
     schema: Arc<Valid<ValidatorSchema>>,
     kept: Cache<String, Arc<Document>>,
+    /// Bytes of all documents that are kept or in use.
+    live: Arc<AtomicUsize>,
+}
+
+/// Counts a document as long as it is in memory.
+struct Live {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 struct Document {
@@ -111,6 +140,7 @@ struct Document {
     common: OnceLock<(Option<apollo_compiler::Name>, Option<Common>)>,
     /// The most that one of its operations costs, whatever its variables are.
     most: OnceLock<u64>,
+    live: Live,
 }
 
 /// What is the same for all who subscribe to an operation, wherever they begin.
@@ -136,16 +166,16 @@ impl Documents {
         };
         let kept = Cache::builder().weigher(weigh).max_capacity(CACHE_BYTES).build();
         let stored = Stored::new(trusted, limits.persisted_queries);
-        Self { limits: Arc::new(limits), stored, schema: Arc::new(schema), kept }
+        Self { limits: Arc::new(limits), stored, schema: Arc::new(schema), kept, live: Arc::default() }
     }
 
     /// Readies the operation that a request names.
     ///
     /// # Errors
     /// Those of the document or of its variables.
-    pub fn prepare(&self, params: &Params) -> Result<Operation, Refusal> {
+    pub fn prepare(&self, params: &Params, actor: &Actor) -> Result<Operation, Refusal> {
         let named = self.stored.find(params)?;
-        let document = self.document(&named.text)?;
+        let document = self.document(&named.text, actor)?;
         if let Some(hash) = named.keep_as {
             self.stored.keep(hash, &named.text);
         }
@@ -157,17 +187,15 @@ impl Documents {
             OperationType::Mutation => OperationKind::Mutation,
             OperationType::Subscription => OperationKind::Subscription,
         };
-        let variables = self.coerce(operation, params)?;
+        let (variables, values) = self.coerce(operation, params)?;
         let cost = self.check_cost(&document, operation, &variables)?;
-        let executable = document.executable_for(
-            operation.name.as_ref().map(apollo_compiler::Name::as_str),
-            kind,
-            &variables,
-        );
+        let sent = params.variables.as_ref().map_or(0, |variables| variables.get().len());
+        let bytes = document.live.bytes + values * BYTES_A_VALUE + 4 * sent;
+        let weight = bytes / UNIT + usize::try_from(cost).unwrap_or(usize::MAX);
         let shared =
             if kind == OperationKind::Subscription { document.shared(operation, &variables) } else { None };
         let name = operation.name.as_ref().map(|name| name.as_str().to_owned());
-        Ok(Operation { kind, shared, name, cost, document: executable, variables })
+        Ok(Operation { kind, shared, name, cost, weight, document, variables })
     }
 
     /// Looks closely only where it may be too much at all.
@@ -195,16 +223,34 @@ impl Documents {
         if cost > limits.max_cost { Err(cost::refusal(limits.max_cost)) } else { Ok(cost) }
     }
 
-    fn document(&self, text: &str) -> Result<Arc<Document>, Refusal> {
+    fn document(&self, text: &str, actor: &Actor) -> Result<Arc<Document>, Refusal> {
         if let Some(document) = self.kept.get(text) {
             return Ok(document);
         }
-        let document = Arc::new(self.parse(text)?);
+        let document = Arc::new(self.parse(text, self.room(text, actor)?)?);
         self.kept.insert(text.to_owned(), Arc::clone(&document));
         Ok(document)
     }
 
-    fn parse(&self, text: &str) -> Result<Document, Refusal> {
+    /// Counts a document that is about to be parsed.
+    fn room(&self, text: &str, actor: &Actor) -> Result<Live, Refusal> {
+        let bytes = text.len().saturating_mul(BYTES_A_BYTE);
+        let most = if actor.role < Role::Viewer { LIVE_BYTES / 2 } else { LIVE_BYTES };
+        let fits = |live: usize| live.saturating_add(bytes) <= most;
+        if !fits(self.live.load(Ordering::Relaxed)) {
+            // The cache lets go of documents a while after it took others.
+            self.kept.run_pending_tasks();
+            if !fits(self.live.load(Ordering::Relaxed)) {
+                let message =
+                    "as many documents are in use as may: send one that was sent before, or try again later";
+                return Err(Refusal::new(message, "RATE_LIMITED"));
+            }
+        }
+        self.live.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Live { bytes, all: Arc::clone(&self.live) })
+    }
+
+    fn parse(&self, text: &str, live: Live) -> Result<Document, Refusal> {
         let limits = &*self.limits;
         // What is deeper than this cannot be within the bound; `guard.rs` looks closely.
         let nesting = 2 * limits.max_depth;
@@ -231,21 +277,22 @@ impl Documents {
         let executable = async_graphql::parser::parse_query(text)
             .or_else(|_| async_graphql::parser::parse_query(valid.to_string()))
             .map_err(|error| Refusal::new(error.to_string(), "GRAPHQL_PARSE_FAILED"))?;
-        Ok(Document { valid, executable, common: OnceLock::new(), most: OnceLock::new() })
+        Ok(Document { valid, executable, common: OnceLock::new(), most: OnceLock::new(), live })
     }
 
     fn coerce(
         &self,
         operation: &apollo_compiler::executable::Operation,
         params: &Params,
-    ) -> Result<Variables, Refusal> {
-        let given = serde_json::Value::Object(params.variables.clone().unwrap_or_default());
-        let given: JsonMap =
-            serde_json::from_value(given).map_err(|error| refuse_variable(&error.to_string()))?;
+    ) -> Result<(Variables, usize), Refusal> {
+        let given = params.variables.as_deref();
+        let given =
+            given.map(|given| variables::declared(given, operation, self.limits.max_values)).transpose();
+        let (given, count) =
+            given.map_err(|problem| refuse_variable(&format!("variables: {problem}")))?.unwrap_or_default();
         let coerced = request::coerce_variable_values(&self.schema, operation, &given);
         let coerced = coerced.map_err(|error| refuse_variable(&error.message().to_string()))?;
-        let coerced = serde_json::to_value(&*coerced).map_err(|error| refuse_variable(&error.to_string()))?;
-        Ok(Variables::from_json(coerced))
+        Ok((variables::coerced(coerced.into_inner()), count))
     }
 }
 
@@ -264,8 +311,11 @@ fn introspect_one_of(schema: &mut ValidatorSchema) {
     fields.insert(name!("isOneOf"), field);
 }
 
+/// Longest text that a refusal quotes, in characters.
+const MAX_QUOTED: usize = 500;
+
 fn refuse_variable(message: &str) -> Refusal {
-    Refusal::new(message, "BAD_USER_INPUT")
+    Refusal::new(message.chars().take(MAX_QUOTED).collect::<String>(), "BAD_USER_INPUT")
 }
 
 impl Document {
@@ -413,9 +463,9 @@ mod tests {
 
     fn prepare(query: &str, variables: &serde_json::Value) -> Result<Operation, Vec<serde_json::Value>> {
         let documents = documents();
-        let variables = variables.as_object().cloned();
+        let variables = serde_json::value::to_raw_value(variables).ok();
         let params = Params { query: Some(query.to_owned()), variables, ..Params::default() };
-        documents.prepare(&params).map_err(|refusal| refusal.0)
+        documents.prepare(&params, &Actor::dev()).map_err(|refusal| refusal.0)
     }
 
     #[test]
@@ -433,11 +483,27 @@ mod tests {
     }
 
     #[test]
+    fn documents_in_use_are_bounded() {
+        let documents = documents();
+        let fields = "path ".repeat(4000);
+        let query = |number: usize| format!("query Q{number} {{ root {{ {fields} }} }}");
+        let prepare = |number: usize, actor: &Actor| {
+            documents.prepare(&Params { query: Some(query(number)), ..Params::default() }, actor)
+        };
+        let anonymous = Actor::anonymous();
+        let running: Vec<_> = (0..200).map_while(|number| prepare(number, &anonymous).ok()).collect();
+        assert!((20..200).contains(&running.len()), "{}", running.len());
+        assert!(prepare(1000, &Actor::dev()).is_ok(), "those with a role have more");
+        drop(running);
+        assert!(prepare(1001, &anonymous).is_ok());
+    }
+
+    #[test]
     fn the_root_of_a_mutation_is_merged() {
         let query = "mutation($no: Boolean!) { ...F ... @include(if: $no) { b: __typename } a: __typename }
                      fragment F on Mutation { a: __typename c: __typename @skip(if: true) }";
         let documents = documents();
-        let document = documents.document(query).expect("valid");
+        let document = documents.document(query, &Actor::dev()).expect("valid");
         let variables = Variables::from_json(json!({"no": false}));
         let executable = document.executable_for(None, OperationKind::Mutation, &variables);
         let (_, operation) = executable.operations.iter().next().expect("one");

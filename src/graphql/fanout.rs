@@ -24,6 +24,7 @@ use tokio::time::sleep;
 use super::Operation;
 use crate::domain::actor::Actor;
 use crate::domain::change::{Cause, Leg};
+use crate::domain::error::Error;
 use crate::domain::version::TextBudget;
 
 pub use group::Groups;
@@ -159,6 +160,12 @@ impl Progress {
 }
 
 impl Payload {
+    /// The last answer, with nothing but an error.
+    #[must_use]
+    pub fn refusal(error: &Error) -> Self {
+        Self::new(&super::error::response(error))
+    }
+
     /// Renders a response.
     #[must_use]
     pub fn new(response: &Response) -> Self {

@@ -25,6 +25,7 @@ mod stored_file;
 mod token;
 mod trash;
 mod upload;
+mod variables;
 mod version;
 mod viewer;
 
@@ -36,7 +37,7 @@ use std::time::{Duration, Instant};
 use async_graphql::{MergedObject, MergedSubscription, Response, SDLExportOptions, ValidationMode};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use serde::Deserialize;
+use serde_json::value::RawValue;
 use tracing::Instrument as _;
 
 use crate::app::{App, OperationName};
@@ -44,7 +45,7 @@ use crate::domain::actor::Actor;
 use crate::domain::change::Leg;
 use crate::domain::error::Error;
 use crate::domain::scope::Scope;
-use crate::domain::version::TextBudget;
+use crate::domain::version::{Memory, TextBudget};
 use batch::{Batches, Driven};
 use document::Documents;
 use fanout::{Events, Execute, Groups, Member, Progress};
@@ -97,24 +98,18 @@ pub struct Subscription(
 type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// A GraphQL request as every transport sends it.
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default, Clone)]
 pub struct Params {
     /// The document; left out where it is named.
-    #[serde(default)]
     pub query: Option<String>,
     /// The name of a document.
-    #[serde(default)]
     pub document_id: Option<String>,
     /// The SHA-256 of a document in hex: `extensions.persistedQuery.sha256Hash`.
-    #[serde(skip)]
     pub persisted_hash: Option<String>,
     /// Which of its operations.
-    #[serde(default)]
     pub operation_name: Option<String>,
-    /// Values of its variables.
-    #[serde(default)]
-    pub variables: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Values of its variables: a JSON object.
+    pub variables: Option<Box<RawValue>>,
 }
 
 /// Executes GraphQL requests. Cheap to clone.
@@ -153,7 +148,7 @@ impl Graphql {
     /// # Errors
     /// The errors of a document or of variables that cannot be used.
     pub fn prepare(&self, params: &Params, actor: &Actor) -> Result<Operation, Refusal> {
-        let prepared = self.documents.prepare(params).and_then(|operation| {
+        let prepared = self.documents.prepare(params, actor).and_then(|operation| {
             let max = self.stranger_max_cost;
             if actor.scope() == Scope::Shown && operation.cost > max {
                 return Err(cost::refusal(max));
@@ -166,11 +161,12 @@ impl Graphql {
         prepared
     }
 
-    /// Executes a query or a mutation.
-    pub async fn execute(&self, actor: &Actor, operation: Operation) -> Response {
+    /// Executes a query or a mutation; `memory` counts the texts in its answer.
+    pub async fn execute(&self, actor: &Actor, operation: Operation, memory: Arc<dyn Memory>) -> Response {
         let is_mutation = operation.kind == OperationKind::Mutation;
         let began = Instant::now();
-        let (request, batches) = self.request(actor, &operation, TextBudget::of(actor.scope()));
+        let (request, batches) =
+            self.request(actor, &operation, TextBudget::of(actor.scope()).counted(memory));
         let execution = std::pin::pin!(stream::once(self.schema.execute(request)));
         let mut driven = AssertUnwindSafe(Driven::new(execution, batches)).catch_unwind();
         let kind = if is_mutation { "mutation" } else { "query" };

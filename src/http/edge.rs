@@ -18,9 +18,10 @@ use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::auth::Session;
+use super::connections::Connection;
 use super::error;
-use super::rate::{Client, Limits};
-use super::{Server, graphql, trace, unread};
+use super::limits::{Client, RateLimits, answers};
+use super::{Server, graphql, trace};
 use crate::app::{App, RequestId};
 use crate::domain::error::Error;
 
@@ -34,7 +35,7 @@ const MAX_ID: usize = 128;
 /// Looks at requests.
 pub struct Edge {
     proxies: Vec<IpNet>,
-    limits: Option<Arc<Limits>>,
+    limits: Option<Arc<RateLimits>>,
     /// Whether clients reach the server by https.
     encrypted: bool,
 }
@@ -50,11 +51,11 @@ impl Edge {
 
     /// As the settings have it.
     pub fn new(app: &App) -> Self {
-        let limits = Limits::new(app).map(Arc::new);
+        let limits = RateLimits::new(app).map(Arc::new);
         if let Some(limits) = limits.clone() {
             app.spawn(async move {
                 loop {
-                    tokio::time::sleep(Limits::forget_every()).await;
+                    tokio::time::sleep(RateLimits::forget_every()).await;
                     limits.forget();
                 }
             });
@@ -64,7 +65,7 @@ impl Edge {
     }
 
     /// Whether what somebody at this address says of where a request comes from is believed.
-    fn trusts(&self, address: IpAddr) -> bool {
+    pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.proxies.iter().any(|proxies| proxies.contains(&address))
     }
@@ -157,6 +158,9 @@ pub async fn limit(
     request: Request,
     next: Next,
 ) -> Response {
+    if let Some(connection) = request.extensions().get::<Connection>() {
+        connection.known_by(caller.client);
+    }
     // Pages ask whether they may send something without the token that they will send it with.
     let asks = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
@@ -166,7 +170,7 @@ pub async fn limit(
         Ok(()) => {
             let version = request.version();
             let response = next.run(request).await;
-            match unread::count(server.unread(), caller.client, version, response).await {
+            match answers::count(server.limits(), caller.client, version, response).await {
                 Ok(response) => return response,
                 Err(refusal) => refusal,
             }
@@ -187,7 +191,7 @@ pub fn too_often(wait: u64) -> Error {
 /// Who is counted for something that comes from `address` with this `Authorization`.
 pub fn client(server: &Server, address: IpAddr, authorization: Option<&str>) -> Client {
     match authorization.map(|shown| server.auth().accepted(shown)) {
-        None => Client::Address(address),
+        None => Client::Anonymous(address),
         Some(None) => Client::Unproven(address),
         Some(Some(digest)) => Client::Token(digest),
     }
@@ -196,12 +200,12 @@ pub fn client(server: &Server, address: IpAddr, authorization: Option<&str>) -> 
 impl Caller {
     /// The same, now that it is known who asks.
     pub fn known_by(self, session: &Session) -> Self {
-        Self { client: session.digest.map_or(Client::Address(self.address), Client::Token), ..self }
+        Self { client: session.digest.map_or(Client::Anonymous(self.address), Client::Token), ..self }
     }
 
     /// Whose request it is.
     pub fn of(parts: &Parts) -> Self {
-        let nobody = Self { address: UNKNOWN, client: Client::Address(UNKNOWN) };
+        let nobody = Self { address: UNKNOWN, client: Client::Anonymous(UNKNOWN) };
         parts.extensions.get().copied().unwrap_or(nobody)
     }
 }

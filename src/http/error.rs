@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::limits::RETRY_AFTER;
 use crate::app::RequestId;
 use crate::domain::error::{Error, UploadError};
 
@@ -37,6 +38,9 @@ impl IntoResponse for HttpError {
             problem["errorId"] = id.into();
         }
         let mut response = respond(status(&error), problem);
+        if matches!(error, Error::RateLimited(_)) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+        }
         if matches!(error, Error::Unauthenticated(_)) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

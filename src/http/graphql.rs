@@ -2,29 +2,26 @@
 //! A browser that asks for a page gets the explorer; a WebSocket handshake goes to `socket.rs`, a subscription that is
 //! to be answered in one go to `stream.rs`.
 
-use std::time::Duration;
+use std::future::ready;
 
 use async_graphql_axum::GraphQLResponse;
-use axum::body::{Body, to_bytes};
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{FromRequestParts as _, Request, State};
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::{FutureExt as _, StreamExt as _};
-use serde_json::{Value, json};
-use tokio::time::timeout;
+use serde_json::json;
 
+use super::body::Refused;
 use super::edge::Caller;
 use super::error::HttpError;
-use super::places::RETRY_AFTER;
+use super::limits::answers::Committed;
+use super::limits::{RETRY_AFTER, Reservation, Resource};
+use super::operation::Denied;
 use super::stream::{self, Framing};
-use super::{Server, params, socket, ui};
+use super::{Server, body, operation, params, socket, ui};
 use crate::domain::error::Error;
-use crate::graphql::{OperationKind, Params, Payload, error_json};
-
-/// How long the body of a request may take to come.
-const BODY_IN: Duration = Duration::from_secs(30);
+use crate::graphql::{OperationKind, Params, error_json};
 
 /// Media types of an answer. They differ in what a request that cannot be executed is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +36,7 @@ enum MediaType {
 pub async fn endpoint(State(server): State<Server>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     if is_websocket(&parts.headers) {
-        return upgrade(server, parts).await;
+        return socket::accept(server, parts).await;
     }
     let query_string = parts.uri.query().unwrap_or_default();
     let for_people = parts.method == Method::GET && accepts(&parts.headers, "text/html");
@@ -76,7 +73,11 @@ async fn get(server: &Server, parts: &Parts, media_type: MediaType) -> Response 
         return refuse(StatusCode::FORBIDDEN, media_type, "this page's origin is not among allowed_origins");
     }
     match params::from_query(parts.uri.query().unwrap_or_default()) {
-        Ok(params) => run(server, parts, &params, media_type).await,
+        // Its text came with the head of the request, which is short.
+        Ok(params) => {
+            let held = server.limits().count(Caller::of(parts).client, 0);
+            run(server, parts, (params, held), media_type).await
+        }
         Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
     }
 }
@@ -87,45 +88,53 @@ async fn post(server: &Server, parts: &Parts, body: Body, media_type: MediaType)
         let message = "the body has to be application/json in UTF-8";
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, media_type, message);
     }
-    let object = match read_object(body, server.app().config().graphql.max_body_bytes).await {
-        Ok(object) => object,
-        Err((status, message)) => return refuse(status, media_type, message),
+    let (most, client) = (server.app().config().graphql.max_body_bytes, Caller::of(parts).client);
+    let (bytes, held) = match body::read(server.limits(), client, body, most).await {
+        Ok(read) => read,
+        Err(Refused::Long) => {
+            let message = format!("the body is longer than {most} bytes, or broke off");
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, media_type, &message);
+        }
+        Err(Refused::Slow) => {
+            return refuse(StatusCode::REQUEST_TIMEOUT, media_type, "the body did not come in time");
+        }
+        Err(Refused::NoRoom(exceeded)) => return busy(server, &exceeded.into()),
     };
-    match params::from_json(&object) {
-        Ok(params) => run(server, parts, &params, media_type).await,
+    let params = params::from_json(&bytes);
+    drop(bytes);
+    match params {
+        Ok(params) => run(server, parts, (params, held), media_type).await,
         Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
     }
 }
 
-async fn read_object(
-    body: Body,
-    max_bytes: usize,
-) -> Result<serde_json::Map<String, Value>, (StatusCode, &'static str)> {
-    let bytes = timeout(BODY_IN, to_bytes(body, max_bytes))
-        .await
-        .map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?
-        .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or broke off"))?;
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(Value::Array(_)) => {
-            Err((StatusCode::BAD_REQUEST, "send one operation a request: batches are not taken"))
-        }
-        Ok(_) | Err(_) => Err((StatusCode::BAD_REQUEST, "the body has to be a JSON object")),
-    }
-}
-
-async fn run(server: &Server, parts: &Parts, params: &Params, media_type: MediaType) -> Response {
+/// Runs an operation, whose text takes what is held for it.
+async fn run(
+    server: &Server,
+    parts: &Parts,
+    (params, held): (Params, Reservation),
+    media_type: MediaType,
+) -> Response {
     let Parts { method, headers, .. } = parts;
     let session = match server.auth().session(headers).await {
         Ok(session) => session,
         Err(error) => return unknown(&error, media_type),
     };
-    let operation = match server.graphql().prepare(params, &session.actor) {
-        Ok(operation) => operation,
-        Err(refusal) => {
+    let client = Caller::of(parts).known_by(&session).client;
+    let (operation, slot) = match operation::admit(server, client, &session.actor, &params).await {
+        Ok(admitted) => admitted,
+        Err(Denied::Busy(error)) => return busy(server, &error),
+        Err(Denied::Refused(refusal)) if refusal.is_for_now() => {
+            let mut response =
+                answer(StatusCode::TOO_MANY_REQUESTS, media_type, &json!({ "errors": refusal.0 }));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+            return response;
+        }
+        Err(Denied::Refused(refusal)) => {
             return answer(media_type.status_of_refusal(), media_type, &json!({ "errors": refusal.0 }));
         }
     };
+    drop((params, held));
     let framing = Framing::accepted(headers).filter(|framing| framing.suits(operation.kind, headers));
     let refusal = match operation.kind {
         OperationKind::Mutation if *method == Method::GET => {
@@ -142,39 +151,45 @@ async fn run(server: &Server, parts: &Parts, params: &Params, media_type: MediaT
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    if let Some(framing) = framing {
-        let client = Caller::of(parts).known_by(&session).client;
-        let place = server.places().connection(client);
-        let place = match place.and_then(|mut place| place.is_strangers().map(|()| place)) {
-            Ok(place) => place,
-            Err(why) => {
-                let errors = json!({ "errors": [error_json(why, "RATE_LIMITED")] });
-                let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, media_type, &errors);
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-                return response;
-            }
-        };
-        let ends = stream::Ends {
-            app: server.app().clone(),
-            kind: operation.kind,
-            session: server.auth().watch(&session),
-            unread: server.unread().clone(),
-            client,
-            _place: place,
-        };
-        let turns = server.turns().clone();
-        if operation.kind == OperationKind::Subscription {
-            let events = server.graphql().subscribe(&session.actor, operation);
-            return stream::respond(framing, turns.first(client, events).boxed(), ends);
+    let Some(framing) = framing else {
+        let is_mutation = operation.kind == OperationKind::Mutation;
+        let memory = operation::memory(server, client);
+        let response = server.graphql().execute(&session.actor, operation, memory).await;
+        let mut response = with_headers(GraphQLResponse::from(response).into_response(), media_type);
+        drop(slot);
+        if is_mutation {
+            response.extensions_mut().insert(Committed);
         }
-        let graphql = server.graphql().clone();
-        let once = async move { Payload::new(&graphql.execute(&session.actor, operation).await) };
-        return stream::respond(framing, turns.first(client, once.into_stream()).boxed(), ends);
-    }
-    let turn = server.turns().take(Caller::of(parts).known_by(&session).client).await;
-    let response = server.graphql().execute(&session.actor, operation).await;
-    drop(turn);
-    with_headers(GraphQLResponse::from(response).into_response(), media_type)
+        return response;
+    };
+    let place = match server.limits().reserve(client, Resource::Subscribers, 1) {
+        Ok(place) => place,
+        Err(exceeded) => {
+            let errors = json!({ "errors": [error_json(exceeded.message(), "RATE_LIMITED")] });
+            let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, media_type, &errors);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+            return response;
+        }
+    };
+    let ends = stream::Ends {
+        app: server.app().clone(),
+        kind: operation.kind,
+        session: server.auth().watch(&session),
+        limits: server.limits().clone(),
+        client,
+        _place: place,
+    };
+    let admitted = ready(Ok((operation, slot)));
+    let answers = operation::begin(server, client, session.actor, admitted);
+    stream::respond(framing, answers, ends)
+}
+
+/// Too much goes on already.
+fn busy(server: &Server, error: &Error) -> Response {
+    server.app().metrics().rate_limited();
+    let mut response = refused(error);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+    response
 }
 
 /// The answer to a request that is refused before it is looked at.
@@ -195,13 +210,6 @@ fn unknown(error: &Error, media_type: MediaType) -> Response {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
-}
-
-async fn upgrade(server: Server, mut parts: Parts) -> Response {
-    match WebSocketUpgrade::from_request_parts(&mut parts, &server).await {
-        Ok(upgrade) => socket::accept(server, upgrade, Caller::of(&parts), &parts.headers),
-        Err(rejection) => rejection.into_response(),
-    }
 }
 
 impl MediaType {

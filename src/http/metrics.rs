@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::error::HttpError;
+use super::limits::Resource;
 use super::{Server, health};
 use crate::app::Readings;
 use crate::domain::actor::Role;
@@ -32,10 +33,10 @@ pub fn router(server: Server) -> Router {
 
 async fn render(server: &Server) -> Response {
     let app = server.app();
-    let (connections, operations) = server.places().in_use();
+    let limits = server.limits();
     let readings = Readings {
-        subscribers: connections,
-        operations,
+        subscribers: limits.in_use(Resource::Subscribers),
+        operations: limits.in_use(Resource::Operations),
         newest: app.feed().bounds().await.ok().map(|(_, newest)| newest),
         head: app.feed().head(),
         pools: app.database().pools(),

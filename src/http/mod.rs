@@ -2,26 +2,29 @@
 
 mod assets;
 mod auth;
+mod body;
 mod bytes;
+mod connections;
 mod edge;
 mod error;
 mod graphql;
 mod health;
+mod limits;
+mod lingering;
 mod metrics;
+mod operation;
 mod pages;
 mod params;
-mod places;
-mod rate;
+mod rest;
 mod serve;
 mod signed;
 mod socket;
 mod stream;
 mod trace;
-mod turns;
 mod ui;
-mod unread;
 mod uploads;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,17 +37,16 @@ use axum::routing::{any, get, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
-use crate::app::App;
+use crate::app::{App, descriptors};
 use crate::graphql::Graphql;
 pub use auth::{Auth, token_path};
+use connections::{Connection, Connections};
 use edge::Edge;
 use health::Ready;
-pub use metrics::router as metrics_router;
+use limits::{Concurrency, Exceeded, Limits};
+use metrics::router as metrics_router;
 use pages::Pages;
-use places::Places;
-pub use serve::serve;
-use turns::Turns;
-use unread::Unread;
+pub use serve::{serve, serve_metrics};
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -57,9 +59,9 @@ struct Inner {
     pages: Pages,
     edge: Edge,
     ready: Ready,
-    places: Places,
-    turns: Turns,
-    unread: Unread,
+    limits: Limits,
+    connections: Connections,
+    concurrency: Concurrency,
 }
 
 impl Server {
@@ -71,11 +73,12 @@ impl Server {
         let graphql = Graphql::new(&app)?;
         let pages = Pages::new(app.config(), app.public_url());
         let edge = Edge::new(&app);
-        let places = Places::new(app.config());
-        let turns = Turns::new(app.config());
-        let unread = Unread::new(app.config());
+        let open_files = descriptors::raise().saturating_sub(descriptors::OWN).max(descriptors::OWN);
+        let limits = Limits::new(app.config(), open_files);
+        let connections = Connections::new(limits.clone());
+        let concurrency = Concurrency::new(app.config());
         let ready = Ready::default();
-        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, edge, ready, places, turns, unread })))
+        Ok(Self(Arc::new(Inner { app, graphql, auth, pages, edge, ready, limits, connections, concurrency })))
     }
 
     /// The library.
@@ -100,16 +103,17 @@ impl Server {
         &self.0.pages
     }
 
-    fn places(&self) -> &Places {
-        &self.0.places
+    fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
-    fn turns(&self) -> &Turns {
-        &self.0.turns
+    /// Takes a connection from an address.
+    fn open(&self, address: IpAddr) -> Result<Connection, Exceeded> {
+        self.0.connections.open(address, self.edge().trusts(address))
     }
 
-    fn unread(&self) -> &Unread {
-        &self.0.unread
+    fn concurrency(&self) -> &Concurrency {
+        &self.0.concurrency
     }
 
     fn ready(&self) -> &Ready {
@@ -118,7 +122,7 @@ impl Server {
 }
 
 /// Every route of the server. Refusals of a method come before the layers, so that CORS answers its own.
-pub fn router(server: Server) -> Router {
+fn router(server: Server) -> Router {
     let limit = middleware::from_fn_with_state(server.clone(), edge::limit);
     let bytes = Router::new()
         .route("/assets/{*path}", get(assets::stable).options(assets::preflight))
@@ -132,12 +136,11 @@ pub fn router(server: Server) -> Router {
         .route("/uploads/{id}/parts/{number}", put(uploads::receive_part))
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::map_response(uploads::close_refused))
         .layer(limit.clone())
         .layer(signed_writes());
     let graphql = Router::new()
         .route("/graphql", any(graphql::endpoint))
-        .layer(DefaultBodyLimit::max(server.app().config().graphql.max_body_bytes))
+        .layer(DefaultBodyLimit::disable())
         .layer(limit.clone())
         .layer(trusted_pages(&server));
     let others = Router::new()

@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, Request};
+use axum::http::Version;
+use axum::response::Response;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,24 +24,51 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
-/// How long the head of a request may take to come, from the end of the one before. Longer than nginx and Caddy keep
+use super::connections::{Busy, Connection};
+use super::limits::{Exceeded, RETRY_AFTER};
+use super::lingering::Lingering;
+use super::rest::Rest;
+use super::{Server, metrics_router, router};
+
+/// How long the first head may take to come on a connection.
+const FIRST_HEAD_IN: Duration = Duration::from_secs(15);
+/// How long the head of another request may take to come, from the end of the one before. Longer than nginx and Caddy keep
 /// connections that nothing comes over, so that they end these and not we.
 const HEAD_IN: Duration = Duration::from_secs(130);
 /// How often a client that speaks HTTP/2 is asked whether it is there, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PONG_IN: Duration = Duration::from_secs(150);
+/// Longest head of a request, in bytes; also what of a body is read at once.
+const MAX_HEAD: u32 = 32 * 1024;
+/// Requests that a connection may have at the same time on HTTP/2, and bytes of each answer that wait for the client there.
+const MAX_STREAMS: u32 = 100;
+const MAX_SENT: usize = 64 * 1024;
 /// Pause when no connection can be taken, for want of open files.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A client that takes nothing of what it is sent for so long is gone.
 #[cfg(target_os = "linux")]
 const TAKEN_IN: Duration = Duration::from_secs(180);
 
-/// Serves `routes` until it is to stop; then what runs is brought to its end.
-pub async fn serve(listener: TcpListener, routes: Router, stopping: CancellationToken) {
-    serve_within(listener, routes, stopping, HEAD_IN).await;
+/// Serves the routes of `server` until it is to stop; then what runs is brought to its end.
+pub async fn serve(server: Server, listener: TcpListener) {
+    let stopping = server.app().stopping().clone();
+    let routes = router(server.clone());
+    serve_within(listener, routes, Some(server), stopping, (FIRST_HEAD_IN, HEAD_IN)).await;
 }
 
-async fn serve_within(listener: TcpListener, routes: Router, stopping: CancellationToken, head_in: Duration) {
+/// Serves the metrics of `server` in the same way, to those who look after it.
+pub async fn serve_metrics(server: Server, listener: TcpListener) {
+    let stopping = server.app().stopping().clone();
+    serve_within(listener, metrics_router(server), None, stopping, (FIRST_HEAD_IN, HEAD_IN)).await;
+}
+
+async fn serve_within(
+    listener: TcpListener,
+    routes: Router,
+    server: Option<Server>,
+    stopping: CancellationToken,
+    (first_head_in, head_in): (Duration, Duration),
+) {
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -55,36 +85,95 @@ async fn serve_within(listener: TcpListener, routes: Router, stopping: Cancellat
                 continue;
             }
         };
+        let open = match server.as_ref().map(|server| server.open(address.ip())).transpose() {
+            Ok(open) => open,
+            Err(exceeded) => {
+                refuse(&stream, exceeded);
+                continue;
+            }
+        };
         prepare(&stream);
         let asked = Arc::new(Asked::default());
-        let (routes, says) = (routes.clone(), Arc::clone(&asked));
+        let (routes, says, counted) = (routes.clone(), Arc::clone(&asked), open.clone());
         let answer = service_fn(move |request: hyper::Request<Incoming>| {
             says.something();
-            let mut request: Request = request.map(Body::new);
+            let (parts, body) = request.into_parts();
+            // On HTTP/2 a stream ends by itself.
+            let (body, rest) = match parts.version {
+                Version::HTTP_2 => (Body::new(body), None),
+                _ => Rest::of(body, &parts.headers),
+            };
+            let mut request = Request::from_parts(parts, body);
             request.extensions_mut().insert(ConnectInfo(address));
+            let busy = counted.as_ref().map(Connection::busy);
+            if let Some(connection) = &counted {
+                request.extensions_mut().insert(connection.clone());
+            }
             let mut routes = routes.clone();
-            async move { Ok::<_, Infallible>(routes.call(request).await.unwrap_or_else(|never| match never {})) }
+            async move {
+                let response = routes.call(request).await.unwrap_or_else(|never| match never {});
+                let response = match rest {
+                    Some(rest) => rest.take(response).await,
+                    None => response,
+                };
+                Ok::<_, Infallible>(while_sent(response, busy))
+            }
         });
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(head_in);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(head_in).max_buf_size(MAX_HEAD as usize);
         builder.http2().timer(TokioTimer::new()).enable_connect_protocol();
         builder.http2().keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PONG_IN);
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer).into_owned();
+        builder.http2().max_header_list_size(MAX_HEAD).max_concurrent_streams(MAX_STREAMS);
+        builder.http2().max_send_buf_size(MAX_SENT);
+        let io = TokioIo::new(Lingering::new(stream));
+        let connection = builder.serve_connection_with_upgrades(io, answer).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             let mut connection = pin!(connection);
-            // The timers run only once it is known which HTTP is spoken.
-            let in_time = tokio::select! {
-                ended = &mut connection => return trace_end(ended),
-                in_time = timeout(head_in, asked.anything()) => in_time,
+            let gone = async {
+                match &open {
+                    Some(open) => open.gone().await,
+                    None => std::future::pending().await,
+                }
             };
-            if in_time.is_ok() {
-                trace_end(connection.await);
+            let first = async {
+                // The timers run only once it is known which HTTP is spoken.
+                if timeout(first_head_in, asked.anything()).await.is_ok() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                ended = &mut connection => trace_end(ended),
+                () = first => {}
+                () = gone => {}
             }
         });
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// The response, which keeps its connection busy as long as a body comes that has to be read from somewhere.
+fn while_sent(response: Response, busy: Option<Busy>) -> Response {
+    if busy.is_none() || response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    response.map(|body| Body::new(body.map_frame(move |frame| keep(frame, busy.as_ref()))))
+}
+
+fn keep<F>(frame: F, _: Option<&Busy>) -> F {
+    frame
+}
+
+/// Tells a client that there is no place for it, as far as it can be told at once.
+fn refuse(stream: &TcpStream, exceeded: Exceeded) {
+    let message = exceeded.message();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: {RETRY_AFTER}\r\nconnection: close\r\n\
+         content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{message}\n",
+        message.len() + 1
+    );
+    let _ = stream.try_write(answer.as_bytes());
 }
 
 /// Whether something was asked on a connection.
@@ -158,7 +247,7 @@ mod tests {
             "/",
             get(|ConnectInfo(from): ConnectInfo<SocketAddr>| async move { from.ip().to_string() }),
         );
-        let serving = tokio::spawn(serve_within(listener, routes, stopping.clone(), SOON));
+        let serving = tokio::spawn(serve_within(listener, routes, None, stopping.clone(), (SOON, SOON)));
         for beginning in ["", "P", "GET / HTTP/1.1\r\nx: ", "PRI * HTTP/2.0\r\n"] {
             let answer = told(address, &[beginning]).await;
             assert!(!answer.contains("200 OK"), "{beginning:?}: {answer}");

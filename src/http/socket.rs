@@ -7,33 +7,34 @@
 
 mod allowance;
 mod message;
-mod operate;
+mod transport;
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
+use futures_util::stream::{self, AbortHandle, Abortable, BoxStream, SelectAll};
 use futures_util::{FutureExt as _, SinkExt, StreamExt as _};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes, protocol::CloseFrame};
 use tokio_util::sync::CancellationToken;
 
 use super::auth::{self, Ending, SESSION_OVER, Session};
 use super::edge::{self, Caller};
 use super::error::HttpError;
-use super::places::{Place, RETRY_AFTER};
-use super::unread::Held;
-use super::{Server, params};
+use super::limits::{Client, RETRY_AFTER, Reservation, Resource, SHORT};
+use super::{Server, connections, operation, params};
 use crate::domain::error::Error;
-use crate::graphql::error_json;
+use crate::graphql::{Payload, Refusal, error_json};
 use allowance::{Allowance, MESSAGES_IN};
-use message::{authorization_in, operation_id, truncate};
-use operate::{Event, operate};
+use message::{ClientMessage, authorization_in, truncate};
+use transport::{Handshake, WebSocket, close_of};
 
 const MODERN: &str = "graphql-transport-ws";
 const LEGACY: &str = "graphql-ws";
@@ -48,10 +49,8 @@ const PATIENCE: Duration = Duration::from_secs(150);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Operations that run on a connection at the same time.
 const MAX_OPERATIONS: usize = 1000;
-/// Bytes of the messages that began what runs on a connection; the server keeps them.
-const MAX_REQUESTS: usize = 8 * 1024 * 1024;
-/// Requests that are as short as this are not counted.
-const SHORT_REQUEST: usize = MAX_REQUESTS / MAX_OPERATIONS;
+/// Bytes that an operation takes besides its request, about.
+const OPERATION: usize = 1024;
 /// Bytes of frames that are sent together, about.
 const AT_ONCE: usize = 16 * 1024;
 /// Longest reason in a close frame (RFC 6455, section 5.5).
@@ -64,40 +63,50 @@ enum Protocol {
 }
 
 /// Takes a handshake, if it offers a protocol that we speak and comes from a page that may.
-pub fn accept(server: Server, upgrade: WebSocketUpgrade, caller: Caller, headers: &HeaderMap) -> Response {
-    if !server.pages().trusts_page(headers) {
+pub async fn accept(server: Server, mut parts: Parts) -> Response {
+    let caller = Caller::of(&parts);
+    if !server.pages().trusts_page(&parts.headers) {
         return (StatusCode::FORBIDDEN, "this page's origin is not among allowed_origins\n").into_response();
     }
-    let max_message = server.app().config().graphql.max_body_bytes;
-    let upgrade = upgrade
-        .protocols([MODERN, LEGACY])
-        .max_message_size(max_message)
-        .max_frame_size(max_message)
-        .read_buffer_size(4096)
-        .write_buffer_size(4096);
-    let protocol = match upgrade.selected_protocol().and_then(|name| name.to_str().ok()) {
-        Some(MODERN) => Protocol::Modern,
-        Some(LEGACY) => Protocol::Legacy,
-        _ => {
-            return (StatusCode::BAD_REQUEST, "offer graphql-transport-ws or graphql-ws\n").into_response();
-        }
+    let handshake = match Handshake::read(&mut parts, [MODERN, LEGACY]).await {
+        Ok(handshake) => handshake,
+        Err(response) => return response,
     };
+    let protocol = if handshake.protocol == MODERN { Protocol::Modern } else { Protocol::Legacy };
     // A browser cannot set headers here, others can: what connection_init says goes before them.
-    let authorization = match auth::authorization(headers) {
+    let authorization = match auth::authorization(&parts.headers) {
         Ok(authorization) => authorization.map(ToOwned::to_owned),
         Err(error) => return HttpError::from(error).into_response(),
     };
-    let place = match server.places().connection(caller.client) {
-        Ok(place) => place,
-        Err(why) => {
-            let again = [(header::RETRY_AFTER, RETRY_AFTER)];
-            return (StatusCode::SERVICE_UNAVAILABLE, again, format!("{why}\n")).into_response();
-        }
+    // Nobody has said yet who it is: until then it is one of its address.
+    let client = match caller.client {
+        Client::Anonymous(address) => Client::Unproven(address),
+        known => known,
     };
+    let limits = server.limits();
+    let held = |resource, amount| limits.reserve(client, resource, amount);
+    let (place, incoming, outgoing) =
+        match (held(Resource::Subscribers, 1), held(Resource::Memory, 0), held(Resource::Memory, 0)) {
+            (Ok(place), Ok(incoming), Ok(outgoing)) => (place, incoming, outgoing),
+            (Err(exceeded), _, _) | (_, Err(exceeded), _) | (_, _, Err(exceeded)) => {
+                let again = [(header::RETRY_AFTER, RETRY_AFTER.to_string())];
+                return (StatusCode::SERVICE_UNAVAILABLE, again, format!("{}\n", exceeded.message()))
+                    .into_response();
+            }
+        };
+    let connection = parts.extensions.remove::<connections::Connection>();
+    let max_message = server.app().config().graphql.max_body_bytes;
+    let (response, upgraded) = handshake.accept(max_message, incoming);
     let app = server.app().clone();
-    let serving = move |socket| Connection::new(server, socket, protocol, authorization, caller, place).run();
+    let serving = async move {
+        let _busy = connection.as_ref().map(connections::Connection::busy);
+        let Some(socket) = upgraded.await else { return };
+        let serving = Connection::new(server, socket, protocol, authorization, caller, (place, outgoing));
+        serving.on(connection.clone()).run().await;
+    };
     // The library waits for it, so that clients are told when the server stops.
-    upgrade.on_upgrade(move |socket| app.track(serving(socket)))
+    tokio::spawn(app.track(serving));
+    response
 }
 
 /// Why the server closes a connection.
@@ -116,6 +125,16 @@ impl Close {
 /// How a step of a connection ends.
 type Step = Result<(), Close>;
 
+/// What an operation hands to its connection.
+enum Event {
+    /// An answer.
+    Next(Arc<str>),
+    /// Why it could not begin.
+    Errors(Arc<str>),
+    /// Its end.
+    Complete,
+}
+
 /// An event of the `run`th operation of a connection. An id may be used again; then what is left of its
 /// earlier use is told apart by that.
 struct Frame {
@@ -127,11 +146,9 @@ struct Frame {
 /// An operation that runs.
 struct Running {
     run: u64,
-    /// Length of the message that began it.
-    bytes: usize,
     abort: AbortHandle,
-    /// One of the operations that the process may run.
-    _place: Place,
+    /// One of the operations that the process may run, and the memory for what began it.
+    _held: (Reservation, Reservation),
 }
 
 struct Connection {
@@ -147,9 +164,11 @@ struct Connection {
     heard: Instant,
     /// Who is counted for what is asked for here.
     caller: Caller,
-    place: Place,
-    /// The longest message yet: the connection keeps memory for as much.
-    longest: (usize, Held),
+    place: Reservation,
+    /// Memory for the longest message that was sent, which the connection keeps.
+    outgoing: Reservation,
+    /// The connection of HTTP that it runs on.
+    under: Option<connections::Connection>,
 }
 
 impl Connection {
@@ -159,7 +178,7 @@ impl Connection {
         protocol: Protocol,
         authorization: Option<String>,
         caller: Caller,
-        place: Place,
+        (place, outgoing): (Reservation, Reservation),
     ) -> Self {
         Self {
             server,
@@ -174,20 +193,26 @@ impl Connection {
             heard: Instant::now(),
             caller,
             place,
-            longest: (0, Held::default()),
+            outgoing,
+            under: None,
         }
+    }
+
+    fn on(self, under: Option<connections::Connection>) -> Self {
+        Self { under, ..self }
     }
 
     async fn run(mut self) {
         let Close { code, reason } = self.serve().await.err().unwrap_or_else(|| Close::new(1000, ""));
         // What runs ends here; a mutation that is being committed is not undone by that.
         self.frames.clear();
-        let frame = CloseFrame { code, reason: Utf8Bytes::from(truncate(&reason, MAX_REASON).to_owned()) };
+        let reason = Utf8Bytes::from(truncate(&reason, MAX_REASON).to_owned());
+        let frame = CloseFrame { code: code.into(), reason };
         // Answers the client's close frame, if it sent one; else lets it answer ours before the connection goes.
         let _ = timeout(FAREWELL, async {
             // Where the client said it first, this fails, and receiving sends the answer to it.
             let _ = self.socket.send(Message::Close(Some(frame))).await;
-            while let Some(Ok(_)) = self.socket.recv().await {}
+            while let Some(Ok(_)) = self.socket.next().await {}
         })
         .await;
     }
@@ -206,16 +231,17 @@ impl Connection {
                 () = &mut init_deadline, if self.session.is_none() => {
                     return Err(Close::new(4408, "Connection initialisation timeout"));
                 }
-                message = self.socket.recv() => match message {
+                message = self.socket.next() => match message {
                     Some(Ok(message)) => {
                         self.heard = Instant::now();
+                        self.socket.get_mut().settle();
                         if !self.receive(message).await? {
                             return Ok(());
                         }
                     }
                     Some(Err(error)) => {
-                        // Too long a message, or no WebSocket any more.
-                        return Err(Close::new(1009, error.to_string()));
+                        let (code, reason) = close_of(&self.socket, &error);
+                        return Err(Close::new(code, reason));
                     }
                     None => return Ok(()),
                 },
@@ -224,7 +250,7 @@ impl Connection {
                     if self.heard.elapsed() > PATIENCE {
                         return Err(Close::new(1001, "nothing was heard for too long"));
                     }
-                    self.feed(Message::Ping(bytes::Bytes::new())).await?;
+                    self.feed(Message::Ping(Bytes::new())).await?;
                     if self.protocol == Protocol::Legacy && self.session.is_some() {
                         self.feed_json(&json!({ "type": "ka" })).await?;
                     }
@@ -242,16 +268,11 @@ impl Connection {
         let text = match message {
             Message::Text(text) => text,
             Message::Binary(_) => return Err(Close::new(4400, "messages have to be text")),
-            Message::Ping(_) | Message::Pong(_) => return Ok(true),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(true),
             Message::Close(_) => return Ok(false),
         };
-        let Ok(Value::Object(message)) = serde_json::from_str(&text) else {
-            return Err(Close::new(4400, "Invalid message: it has to be a JSON object"));
-        };
-        let Some(kind) = message.get("type").and_then(Value::as_str) else {
-            return Err(Close::new(4400, "Invalid message: type is missing"));
-        };
-        match (self.protocol, kind) {
+        let message = ClientMessage::read(&text)?;
+        match (self.protocol, &*message.kind) {
             (_, "connection_init") => self.init(&message).await?,
             (Protocol::Modern, "ping") => self.feed_json(&json!({ "type": "pong" })).await?,
             (Protocol::Modern, "pong") => {}
@@ -260,23 +281,18 @@ impl Connection {
             }
             (Protocol::Modern, "complete") | (Protocol::Legacy, "stop") => self.complete(&message).await?,
             (Protocol::Legacy, "connection_terminate") => return Ok(false),
-            _ => {
+            (_, kind) => {
                 return Err(Close::new(4400, format!("Invalid message: unknown type {kind:?}")));
             }
         }
         Ok(true)
     }
 
-    async fn init(&mut self, message: &Map<String, Value>) -> Step {
+    async fn init(&mut self, message: &ClientMessage<'_>) -> Step {
         if self.session.is_some() {
             return Err(Close::new(4429, "Too many initialisation requests"));
         }
-        let payload = match message.get("payload") {
-            None | Some(Value::Null) => None,
-            Some(Value::Object(payload)) => Some(payload),
-            Some(_) => return Err(Close::new(4400, "Invalid message: payload has to be an object")),
-        };
-        let said = payload.and_then(|payload| authorization_in(payload)).map(ToOwned::to_owned);
+        let said = message.payload()?.and_then(authorization_in);
         let authorization = said.or_else(|| self.authorization.take());
         let client = edge::client(&self.server, self.caller.address, authorization.as_deref());
         // A look at a token costs as much here as with a request of its own. Without one the handshake was enough.
@@ -287,10 +303,13 @@ impl Connection {
         match self.server.auth().session_of(authorization.as_deref()).await {
             Ok(session) => {
                 self.caller = self.caller.known_by(&session);
-                if authorization.is_some() {
-                    self.place.is_known();
+                for held in [&mut self.place, &mut self.outgoing, self.socket.get_mut().held()] {
+                    let handed = held.hand_over(self.caller.client);
+                    handed.map_err(|exceeded| Close::new(1013, exceeded.message()))?;
                 }
-                self.place.is_strangers().map_err(|why| Close::new(1013, why))?;
+                if let Some(under) = &self.under {
+                    under.known_by(self.caller.client);
+                }
                 let ending = self.server.auth().watch(&session);
                 self.session = Some((session, ending));
                 self.allowance = Allowance::whole();
@@ -311,16 +330,16 @@ impl Connection {
         Ok(())
     }
 
-    async fn subscribe(&mut self, message: &Map<String, Value>, bytes: usize) -> Step {
+    async fn subscribe(&mut self, message: &ClientMessage<'_>, bytes: usize) -> Step {
         let Some((Session { actor, .. }, _)) = self.session.as_ref() else {
             return Err(Close::new(4401, "Unauthorized"));
         };
         let actor = actor.clone();
-        let id: Arc<str> = operation_id(message)?.into();
-        let Some(Value::Object(payload)) = message.get("payload") else {
+        let id: Arc<str> = message.id()?.into();
+        let Some(payload) = message.payload()? else {
             return Err(Close::new(4400, "Invalid message: payload has to be an object"));
         };
-        let params = params::from_json(payload)
+        let params = params::from_json(payload.get().as_bytes())
             .map_err(|problem| Close::new(4400, format!("Invalid message: {problem}")))?;
         if let Some(earlier) = self.operations.get(&id) {
             if self.protocol == Protocol::Modern {
@@ -334,28 +353,33 @@ impl Connection {
             let message = format!("a connection runs at most {MAX_OPERATIONS} operations at a time");
             return self.refuse(&id, &message).await;
         }
-        let requests: usize = self.operations.values().map(|running| running.bytes).sum();
-        if bytes > SHORT_REQUEST && requests + bytes > MAX_REQUESTS {
-            let message = format!("what runs on a connection was asked for in at most {MAX_REQUESTS} bytes");
-            return self.refuse(&id, &message).await;
-        }
-        if let Err(wait) = self.server.edge().count(self.caller.client) {
+        let client = self.caller.client;
+        if let Err(wait) = self.server.edge().count(client) {
             self.server.app().metrics().rate_limited();
             return self.refuse(&id, &edge::too_often(wait).to_string()).await;
         }
-        let place = match self.server.places().operation(self.caller.client) {
-            Ok(place) => place,
-            Err(why) => return self.refuse(&id, why).await,
+        let limits = self.server.limits();
+        let place = limits.reserve(client, Resource::Operations, 1);
+        let held = match (place, limits.reserve(client, Resource::Memory, OPERATION + bytes)) {
+            (Ok(place), Ok(memory)) => (place, memory),
+            (Err(exceeded), _) | (_, Err(exceeded)) => {
+                self.server.app().metrics().rate_limited();
+                return self.refuse(&id, exceeded.message()).await;
+            }
         };
         self.runs += 1;
         let run = self.runs;
         let (abort, registration) = AbortHandle::new_pair();
-        let events = operate(self.server.graphql(), actor, &params);
-        let events = self.server.turns().clone().first(self.caller.client, events);
+        let server = self.server.clone();
+        let admitted = {
+            let actor = actor.clone();
+            async move { operation::admit(&server, client, &actor, &params).await }
+        };
+        let events = events(operation::begin(&self.server, client, actor, admitted));
         let of = Arc::clone(&id);
         let frames = events.map(move |event| Frame { id: Arc::clone(&of), run, event });
         self.frames.push(Abortable::new(frames.boxed(), registration));
-        self.operations.insert(id, Running { run, bytes, abort, _place: place });
+        self.operations.insert(id, Running { run, abort, _held: held });
         Ok(())
     }
 
@@ -364,8 +388,8 @@ impl Connection {
         self.feed_json(&json!({ "type": "error", "id": id, "payload": errors })).await
     }
 
-    async fn complete(&mut self, message: &Map<String, Value>) -> Step {
-        let id = operation_id(message)?;
+    async fn complete(&mut self, message: &ClientMessage<'_>) -> Step {
+        let id = message.id()?;
         if let Some(operation) = self.operations.remove(id.as_str()) {
             operation.abort.abort();
             if self.protocol == Protocol::Legacy {
@@ -411,13 +435,9 @@ impl Connection {
             None => [r#"{"type":""#, kind, r#"","id":"#, &id, "}"].concat(),
         };
         let bytes = text.len();
-        if bytes > self.longest.0 {
-            let held = self.server.unread().hold(self.caller.client, bytes);
-            let held = held.map_err(|why| {
-                self.server.app().metrics().rate_limited();
-                Close::new(1013, why)
-            });
-            self.longest = (bytes, held?);
+        if bytes > SHORT && self.outgoing.grow_to_answer(bytes).is_err() {
+            self.server.app().metrics().rate_limited();
+            return Err(Close::new(1013, "answers are not read: read them, and come again later"));
         }
         self.feed(Message::Text(text.into())).await?;
         Ok(bytes)
@@ -449,15 +469,30 @@ impl Connection {
     }
 }
 
+/// What an operation hands to its connection, of its answers.
+fn events(answers: BoxStream<'static, Result<Payload, Refusal>>) -> BoxStream<'static, Event> {
+    let mut begun = false;
+    let events = answers.map(move |answer| {
+        let is_first = !std::mem::replace(&mut begun, true);
+        match answer {
+            Err(Refusal(errors)) => Event::Errors(Value::Array(errors).to_string().into()),
+            // An error before the first event: it could not begin.
+            Ok(Payload { failure: Some(errors), .. }) if is_first => Event::Errors(errors),
+            Ok(payload) => Event::Next(payload.json),
+        }
+    });
+    events.chain(stream::once(ready(Event::Complete))).boxed()
+}
+
 /// Waits until a client took what it was sent, as long as the server waits for it; answers whether it had to be waited
 /// for.
 async fn patiently(
     stopping: &CancellationToken,
     session: Option<&(Session, Ending)>,
-    sending: impl Future<Output = Result<(), axum::Error>>,
+    sending: impl Future<Output = Result<(), tungstenite::Error>>,
 ) -> Result<bool, Close> {
     let mut sending = pin!(sending);
-    let broken = |error: axum::Error| Close::new(1011, error.to_string());
+    let broken = |error: tungstenite::Error| Close::new(1011, error.to_string());
     if let Some(sent) = (&mut sending).now_or_never() {
         return sent.map(|()| false).map_err(broken);
     }

@@ -15,11 +15,9 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::auth::{Ending, SESSION_OVER};
-use super::places::Place;
-use super::rate::Client;
-use super::unread::Unread;
+use super::limits::{Client, Limits, Reservation, answers};
 use crate::app::App;
-use crate::graphql::{OperationKind, Payload, error_json};
+use crate::graphql::{OperationKind, Payload, Refusal, error_json};
 
 /// Longest silence; proxies close what is silent for long.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -121,11 +119,11 @@ pub struct Ends {
     /// The session of who asked.
     pub session: Ending,
     /// What counts payloads that are not taken.
-    pub unread: Unread,
+    pub limits: Limits,
     /// For whom.
     pub client: Client,
     /// One of the connections that the process may have.
-    pub _place: Place,
+    pub _place: Reservation,
 }
 
 /// Where it stands.
@@ -141,7 +139,7 @@ enum State {
 /// that the client comes again.
 pub fn respond(
     framing: Framing,
-    payloads: impl Stream<Item = Payload> + Send + Unpin + 'static,
+    payloads: impl Stream<Item = Result<Payload, Refusal>> + Send + Unpin + 'static,
     ends: Ends,
 ) -> Response {
     let answer = Answer { state: State::Begin, payloads, ends };
@@ -167,7 +165,20 @@ pub fn respond(
     response
 }
 
-impl<P: Stream<Item = Payload> + Unpin> Answer<P> {
+impl<P> Answer<P> {
+    /// The client holds too much to be told more.
+    fn refuse(&mut self, framing: Framing, refusal: &Refusal) -> Option<Bytes> {
+        self.ends.app.metrics().rate_limited();
+        if self.ends.kind == OperationKind::Subscription {
+            // It is not complete: the client comes again, from its cursor.
+            return None;
+        }
+        self.state = State::Ended;
+        Some(framing.next(&json!({ "errors": refusal.0 }).to_string()))
+    }
+}
+
+impl<P: Stream<Item = Result<Payload, Refusal>> + Unpin> Answer<P> {
     async fn next(&mut self, framing: Framing) -> Option<Bytes> {
         match self.state {
             State::Begin => {
@@ -194,22 +205,17 @@ impl<P: Stream<Item = Payload> + Unpin> Answer<P> {
         };
         Some(match next {
             Err(_) => framing.heartbeat(),
-            Ok(Some(payload)) => {
+            Ok(Some(Ok(payload))) => {
                 let piece = framing.next(&payload.json);
-                match self.ends.unread.tie(self.ends.client, piece) {
+                match answers::tie(&self.ends.limits, self.ends.client, piece, self.ends.kind) {
                     Ok(piece) => piece,
-                    Err(why) => {
-                        self.ends.app.metrics().rate_limited();
-                        if self.ends.kind == OperationKind::Subscription {
-                            // It is not complete: the client comes again, from its cursor.
-                            return None;
-                        }
-                        self.state = State::Ended;
-                        let errors = json!({ "errors": [error_json(why, "RATE_LIMITED")] });
-                        framing.next(&errors.to_string())
+                    Err(exceeded) => {
+                        let message = error_json(exceeded.message(), "RATE_LIMITED");
+                        return self.refuse(framing, &Refusal(vec![message]));
                     }
                 }
             }
+            Ok(Some(Err(refusal))) => return self.refuse(framing, &refusal),
             Ok(None) => {
                 self.state = State::Over;
                 framing.complete()

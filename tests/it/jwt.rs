@@ -102,7 +102,7 @@ async fn a_shared_secret_and_claims_say_who_somebody_is() {
     let unsigned = signed(&json!({ "alg": "none" }), &claims, |_| Vec::new());
     refused(&mut server, &unsigned).await;
     let token = by_secret(SECRET, &claims);
-    for cut in ["..", "a.b.c", &token[..token.len() - 2], &format!("{token}x"), &"x.".repeat(40_000)] {
+    for cut in ["..", "a.b.c", &token[..token.len() - 2], &format!("{token}x"), &"x.".repeat(10_000)] {
         refused(&mut server, cut).await;
     }
     for name in ["HS384", "RS256", "ES256", "EdDSA"] {

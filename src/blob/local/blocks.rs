@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::blocking;
 
@@ -23,12 +23,26 @@ const BLOCK: usize = 256 * 1024;
 const SPARE: usize = 16;
 /// Blocks of that size in use, at most: 64 MiB.
 const MOST: usize = 256;
+/// Threads that write or hash for bodies that come in, at most.
+const JOBS: usize = 64;
 /// Bytes of the others.
 const SMALL_BLOCK: usize = 16 * 1024;
 
 /// Blocks that are in use, and those that nobody uses.
 #[derive(Debug, Clone, Default)]
-pub struct Blocks(Arc<Mutex<Pool>>);
+pub struct Blocks(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    pool: Mutex<Pool>,
+    jobs: Arc<Semaphore>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { pool: Mutex::default(), jobs: Arc::new(Semaphore::new(JOBS)) }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Pool {
@@ -62,15 +76,21 @@ impl Blocks {
         })
     }
 
-    /// A block with nothing in it.
+    /// A block with nothing in it, a large one if there is one.
     pub fn empty(&self) -> Block {
-        let spare = self.spare();
-        Block {
-            bytes: spare.unwrap_or_else(|| vec![0; SMALL_BLOCK]),
-            length: 0,
-            home: self.clone(),
-            _tell: None,
-        }
+        let bytes = self.spare().unwrap_or_else(|| vec![0; SMALL_BLOCK]);
+        Block { bytes, length: 0, home: self.clone(), _tell: None }
+    }
+
+    /// A small block with nothing in it.
+    pub fn small(&self) -> Block {
+        Block { bytes: vec![0; SMALL_BLOCK], length: 0, home: self.clone(), _tell: None }
+    }
+
+    /// Waits until a thread may write or hash for a body: so many do at a time, and leave others to readers and the database.
+    pub async fn job(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.0.jobs).acquire_owned().await.ok()
     }
 
     /// The next block of a reader: a small one only once its last was taken.
@@ -101,7 +121,7 @@ impl Blocks {
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,9 +143,22 @@ impl Block {
         rest
     }
 
-    /// Whether no more fit.
-    pub const fn is_full(&self) -> bool {
-        self.length == self.bytes.len()
+    /// Whether nothing is in it.
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Whether it is a large one.
+    pub const fn is_large(&self) -> bool {
+        self.bytes.len() == BLOCK
+    }
+
+    /// Becomes a large one, if there is one.
+    pub fn grow(&mut self) -> bool {
+        let Some(mut large) = self.home.spare() else { return false };
+        large[..self.length].copy_from_slice(&self.bytes[..self.length]);
+        self.bytes = large;
+        true
     }
 
     /// Makes it one for as many of so many bytes as fit.

@@ -1,127 +1,227 @@
 //! Receives bytes into a file of the staging area.
+//!
+//! A body holds a thread only while there is something to write or to hash, and a large block only while bytes come fast: so
+//! slow senders cost little, however many they are.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout};
 
 use super::super::seen::Seen;
 use super::super::{Incoming, StageError, Staged};
-use super::blocks::Blocks;
+use super::blocks::{Block, Blocks};
 use super::sync_folder;
 
-/// Blocks of a body that wait to be written, and as many to be hashed.
-const QUEUE: usize = 4;
 /// Bytes read and written at once where parts are put together.
 const WRITE_BLOCK: usize = 1024 * 1024;
-/// Bytes after which a thread of its own hashes what follows.
-const WORTH_A_THREAD: usize = 4 * 1024 * 1024;
+/// Bytes after which what follows is hashed beside being written.
+const WORTH_A_THREAD: u64 = 4 * 1024 * 1024;
+/// A large block that is not full after this is written as it is.
+const FAST: Duration = Duration::from_secs(1);
 
-/// Lets `write` have the pieces of a body on a thread that may block.
+/// Writes a body into a file of its own, and hashes it. Dropped before its end, it leaves no file.
 pub async fn receive(
     blocks: &Blocks,
     body: &mut Incoming<'_>,
     limit: u64,
-    write: impl FnOnce(mpsc::Receiver<Piece>) -> io::Result<Staged> + Send + 'static,
+    path: PathBuf,
 ) -> Result<Staged, StageError> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let writing = spawn_blocking(move || write(receiver));
-    let handed_over = hand_over(blocks, body, &sender, limit).await;
-    // Without an end the writer removes the file.
-    drop(sender);
-    let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    handed_over?;
-    written.map_err(StageError::Store)
-}
-
-/// Hands a body to the writer, block by block, and the end once it was all. It is copied into blocks at once: so the
-/// connection reads into the same memory again and again, however much comes.
-async fn hand_over(
-    blocks: &Blocks,
-    body: &mut Incoming<'_>,
-    writer: &mpsc::Sender<Piece>,
-    limit: u64,
-) -> Result<(), StageError> {
-    let (mut size, mut block) = (0, blocks.empty());
-    while let Some(piece) = body.next().await {
+    let mut sink = Sink { blocks, lanes: Lanes::new(path), size: 0 };
+    let mut size = 0;
+    let mut block = blocks.small();
+    let mut since = Instant::now();
+    loop {
+        let next = if block.is_large() {
+            let Ok(next) = timeout(FAST.saturating_sub(since.elapsed()), body.next()).await else {
+                sink.write(std::mem::replace(&mut block, blocks.small())).await?;
+                continue;
+            };
+            next
+        } else {
+            body.next().await
+        };
+        let Some(piece) = next else { break };
         let piece = piece.map_err(StageError::Body)?;
         size += piece.len() as u64;
         if size > limit {
             return Err(StageError::TooLong);
         }
         let mut rest = &piece[..];
-        while !rest.is_empty() {
+        loop {
+            if block.is_empty() {
+                since = Instant::now();
+            }
             rest = block.push(rest);
-            if block.is_full() {
-                let full = std::mem::replace(&mut block, blocks.empty());
-                if writer.send(Piece::Bytes(Bytes::from_owner(full))).await.is_err() {
-                    // It tells why it ended.
-                    return Ok(());
-                }
+            if rest.is_empty() {
+                break;
             }
+            let is_fast = since.elapsed() < FAST;
+            if is_fast && !block.is_large() && block.grow() {
+                continue;
+            }
+            let next = if is_fast { blocks.empty() } else { blocks.small() };
+            sink.write(std::mem::replace(&mut block, next)).await?;
         }
     }
-    // Whether these are taken, the writer tells.
-    let _ = writer.send(Piece::Bytes(Bytes::from_owner(block))).await;
-    let _ = writer.send(Piece::End).await;
-    Ok(())
+    sink.finish(block).await
 }
 
-pub enum Piece {
-    Bytes(Bytes),
-    End,
+/// Where the blocks of a body go.
+struct Sink<'a> {
+    blocks: &'a Blocks,
+    lanes: Lanes,
+    size: u64,
 }
 
-/// Hashes what is written: on the same thread at first, on one of its own once it is worth a thread.
-enum Hashing {
-    Here(Seen, usize),
-    There(SyncSender<Bytes>, JoinHandle<Seen>),
+/// What is written and hashed: by one job for each block at first, then by two.
+enum Lanes {
+    New(PathBuf),
+    Together(Lane<(StagingFile, Seen)>),
+    Apart(Lane<StagingFile>, Lane<Seen>),
 }
 
-impl Hashing {
-    fn add(&mut self, bytes: &Bytes) {
-        match self {
-            Self::Here(seen, size) => {
-                seen.add(bytes);
-                *size += bytes.len();
-                if *size >= WORTH_A_THREAD {
-                    self.leave();
-                }
-            }
-            // It ends only with its sender, or by a panic that `end` tells of.
-            Self::There(pieces, _) => drop(pieces.send(bytes.clone())),
+/// Something that jobs do one after the other on threads that may block, the next one while its caller goes on.
+struct Lane<T>(Option<JoinHandle<io::Result<T>>>);
+
+impl<T: Send + 'static> Lane<T> {
+    async fn start(blocks: &Blocks, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Self {
+        let permit = blocks.job().await;
+        Self(Some(spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        })))
+    }
+
+    async fn run(
+        &mut self,
+        blocks: &Blocks,
+        work: impl FnOnce(&mut T) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let mut subject = self.end().await?;
+        *self = Self::start(blocks, move || work(&mut subject).map(|()| subject)).await;
+        Ok(())
+    }
+
+    async fn end(&mut self) -> io::Result<T> {
+        let job = self.0.take().ok_or_else(|| io::Error::other("an earlier job failed"))?;
+        job.await.map_err(io::Error::other)?
+    }
+}
+
+impl Lanes {
+    const fn new(path: PathBuf) -> Self {
+        Self::New(path)
+    }
+}
+
+impl Sink<'_> {
+    async fn write(&mut self, block: Block) -> Result<(), StageError> {
+        let bytes = Bytes::from_owner(block);
+        if bytes.is_empty() {
+            return Ok(());
         }
+        self.size += bytes.len() as u64;
+        self.hand_over(bytes).await.map_err(StageError::Store)
     }
 
-    /// Goes on in a thread of its own.
-    fn leave(&mut self) {
-        let Self::Here(seen, _) = self else { return };
-        let mut seen = std::mem::take(seen);
-        let (sender, pieces) = sync_channel::<Bytes>(QUEUE);
-        let hashing = spawn_blocking(move || {
-            for piece in pieces {
-                seen.add(&piece);
+    async fn hand_over(&mut self, bytes: Bytes) -> io::Result<()> {
+        match &mut self.lanes {
+            Lanes::New(path) => {
+                let path = std::mem::take(path);
+                let begun = Lane::start(self.blocks, move || {
+                    let mut both = (StagingFile::create(path)?, Seen::default());
+                    write_and_hash(&mut both, &bytes).map(|()| both)
+                });
+                self.lanes = Lanes::Together(begun.await);
             }
-            seen
-        });
-        *self = Self::There(sender, hashing);
-    }
-
-    fn end(self) -> io::Result<Seen> {
-        match self {
-            Self::Here(seen, _) => Ok(seen),
-            Self::There(pieces, hashing) => {
-                drop(pieces);
-                Handle::current().block_on(hashing).map_err(io::Error::other)
+            Lanes::Together(lane) if self.size < WORTH_A_THREAD => {
+                lane.run(self.blocks, move |both| write_and_hash(both, &bytes)).await?;
+            }
+            Lanes::Together(lane) => {
+                let (mut file, mut seen) = lane.end().await?;
+                let hashed = bytes.clone();
+                let hashing = Lane::start(self.blocks, move || {
+                    seen.add(&hashed);
+                    Ok(seen)
+                });
+                let writing = Lane::start(self.blocks, move || file.file.write_all(&bytes).map(|()| file));
+                self.lanes = Lanes::Apart(writing.await, hashing.await);
+            }
+            Lanes::Apart(writing, hashing) => {
+                let hashed = bytes.clone();
+                let hash = move |seen: &mut Seen| {
+                    seen.add(&hashed);
+                    Ok(())
+                };
+                hashing.run(self.blocks, hash).await?;
+                writing.run(self.blocks, move |file| file.file.write_all(&bytes)).await?;
             }
         }
+        Ok(())
     }
+
+    /// Writes the last block, and makes the file durable.
+    async fn finish(mut self, last: Block) -> Result<Staged, StageError> {
+        let bytes = Bytes::from_owner(last);
+        let done = match self.lanes {
+            // Most files are short: one job does it all.
+            Lanes::New(path) => {
+                Lane::start(self.blocks, move || {
+                    let mut both = (StagingFile::create(path)?, Seen::default());
+                    write_and_hash(&mut both, &bytes)?;
+                    both.0.finish()?;
+                    Ok(both.1.staged())
+                })
+                .await
+                .end()
+                .await
+            }
+            Lanes::Together(mut lane) => {
+                let (file, seen) = lane.end().await.map_err(StageError::Store)?;
+                let mut both = (file, seen);
+                Lane::start(self.blocks, move || {
+                    write_and_hash(&mut both, &bytes)?;
+                    both.0.finish()?;
+                    Ok(both.1.staged())
+                })
+                .await
+                .end()
+                .await
+            }
+            Lanes::Apart(ref mut writing, ref mut hashing) => {
+                let hashed = bytes.clone();
+                let all = async {
+                    let mut file = writing.end().await?;
+                    let mut seen = hashing.end().await?;
+                    let writing = Lane::start(self.blocks, move || {
+                        file.file.write_all(&bytes)?;
+                        file.finish()
+                    });
+                    let hashing = Lane::start(self.blocks, move || {
+                        seen.add(&hashed);
+                        Ok(seen.staged())
+                    });
+                    let (mut writing, mut hashing) = (writing.await, hashing.await);
+                    writing.end().await?;
+                    hashing.end().await
+                };
+                all.await
+            }
+        };
+        done.map_err(StageError::Store)
+    }
+}
+
+fn write_and_hash((file, seen): &mut (StagingFile, Seen), bytes: &[u8]) -> io::Result<()> {
+    seen.add(bytes);
+    file.file.write_all(bytes)
 }
 
 /// A staging file while it is written; gone again unless it was finished.
@@ -135,23 +235,6 @@ impl StagingFile {
     fn create(path: PathBuf) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         Ok(Self { path, file, finished: false })
-    }
-
-    pub fn write(path: PathBuf, mut pieces: mpsc::Receiver<Piece>) -> io::Result<Staged> {
-        let mut staging = Self::create(path)?;
-        let mut hashing = Hashing::Here(Seen::default(), 0);
-        loop {
-            match pieces.blocking_recv() {
-                None => return Err(io::Error::other("the sender broke off")),
-                Some(Piece::End) => break,
-                Some(Piece::Bytes(bytes)) => {
-                    hashing.add(&bytes);
-                    staging.file.write_all(&bytes)?;
-                }
-            }
-        }
-        staging.finish()?;
-        Ok(hashing.end()?.staged())
     }
 
     pub fn join(parts: &[PathBuf], path: PathBuf) -> io::Result<Staged> {

@@ -204,7 +204,7 @@ pub async fn receive_part(
         let message = format!("part {number} has {size} bytes, {came} came; send it again");
         Error::upload(UploadError::Rejected(RejectionCode::SizeMismatch), message)
     };
-    let staged = stage(app, &intent, &key, body, size.unsigned_abs()).await?;
+    let staged = stage(app, &intent, &key, Some(number), body, size.unsigned_abs()).await?;
     let staged = staged.ok_or_else(|| mismatch("more"))?;
     if staged.size != size.unsigned_abs() {
         discard_staged(app, &intent, &key).await;

@@ -9,6 +9,8 @@ use entity::upload_intent::{self, RejectionCode, Status};
 use futures_util::Stream;
 use sea_orm::{ActiveModelTrait as _, ActiveValue::Set, EntityTrait as _, IntoActiveModel as _};
 use std::pin::pin;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
 
 use super::{SIGNATURE, as_of_now, check_waits_for_bytes, discard_staged, load, lock, rejection};
 use crate::app::App;
@@ -19,8 +21,8 @@ use crate::domain::content_type::{self, Verdict};
 use crate::domain::error::{Error, Result, UploadError};
 use crate::domain::stored_file;
 
-/// Longest wait for a place among those that are received.
-const PERMIT_WAIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether an upload whose bytes come in still waits for them: another server may have ended it.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// What the sender says of the bytes along with them.
 #[derive(Debug, Clone, Default)]
@@ -83,7 +85,7 @@ pub async fn receive(
     }
     let limit = intent.declared_size_bytes.unwrap_or(max_single(app)).unsigned_abs();
     let key = StagingKey { intent: id, attempt: app.clock().new_id() };
-    let verdict = match stage(app, &intent, &key, body, limit).await? {
+    let verdict = match stage(app, &intent, &key, None, body, limit).await? {
         Some(staged) => {
             check_digest(app, &intent, &key, declared.sha256.as_deref(), &staged).await?;
             compare(&intent, staged)
@@ -121,7 +123,8 @@ async fn sent_again(
         return Ok(None);
     }
     let key = StagingKey { intent: id, attempt: app.clock().new_id() };
-    let Some(staged) = stage(app, &intent, &key, body, intent.received_bytes.unsigned_abs()).await? else {
+    let Some(staged) = stage(app, &intent, &key, None, body, intent.received_bytes.unsigned_abs()).await?
+    else {
         return Ok(None);
     };
     check_digest(app, &intent, &key, declared.sha256.as_deref(), &staged).await?;
@@ -162,30 +165,58 @@ pub(super) async fn open(
     Ok(intent)
 }
 
-/// Writes a body to the staging area; none when it is longer than `limit`.
+/// Writes a body to the staging area, of an upload or of a part with this number; none when it is longer than `limit`. It ends
+/// when the upload does, and when the same is sent again.
 pub(super) async fn stage(
     app: &App,
     intent: &upload_intent::Model,
     key: &StagingKey,
+    part: Option<i32>,
     body: impl Stream<Item = std::result::Result<Bytes, String>> + Send + Unpin,
     limit: u64,
 ) -> Result<Option<Staged>> {
-    let permit = tokio::time::timeout(PERMIT_WAIT, app.uploads().acquire()).await;
-    let busy = |_| Error::RateLimited("too many uploads at the same time; try again".to_owned());
-    let _permit = permit.map_err(busy)?.map_err(Error::internal)?;
+    let incoming = app.bodies().begin((intent.id, part));
     let body: Incoming<'_> = pin!(body);
     let staging = super::store(app, intent)?.stage(key, body, limit);
-    // A sender that takes longer than the intent lives keeps a place that others need.
-    let staged = tokio::time::timeout(super::life(app, intent), staging).await;
+    let staged = tokio::select! {
+        staged = staging => staged,
+        () = incoming.replaced() => {
+            let message = "another request began to send the same bytes: they are taken from that one";
+            return Err(Error::upload(UploadError::Incomplete, message));
+        }
+        error = over(app, intent) => return Err(error),
+    };
     match staged {
-        Ok(Ok(staged)) => Ok(Some(staged)),
-        Ok(Err(StageError::TooLong)) => Ok(None),
-        Ok(Err(StageError::Body(error))) => {
+        Ok(staged) => Ok(Some(staged)),
+        Err(StageError::TooLong) => Ok(None),
+        Err(StageError::Body(error)) => {
             let message = format!("the body broke off ({error}); send it again");
             Err(Error::upload(UploadError::Incomplete, message))
         }
-        Ok(Err(StageError::Store(error))) => Err(Error::storage(error)),
-        Err(_) => Err(Error::upload(UploadError::Expired, "the upload expired before all bytes came")),
+        Err(StageError::Store(error)) => Err(Error::storage(error)),
+    }
+}
+
+/// Returns why an upload takes no bytes any more, once that is so.
+async fn over(app: &App, intent: &upload_intent::Model) -> Error {
+    let mut news = app.announcements();
+    loop {
+        let told = async {
+            loop {
+                match news.recv().await {
+                    Ok(id) if id != intent.id => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => return,
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        // While the database is away, the bytes may come all the same.
+        let _ = timeout(LOOK, told).await;
+        if let Ok(row) = load(app.read(), intent.id).await
+            && let Err(error) = check_waits_for_bytes(&as_of_now(row, app.clock().now()))
+        {
+            return error;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The bytes of a version: who may read them, where, signed or not, and as text.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use entity::asset::Visibility;
@@ -283,10 +283,13 @@ pub fn check_signature(
 }
 
 /// Bytes of text that one request may still be answered with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TextBudget {
     most: u64,
     left: Arc<AtomicU64>,
+    memory: Option<Arc<dyn Memory>>,
+    /// What is held for the texts of this answer.
+    held: Arc<Mutex<Vec<Box<dyn Send + Sync>>>>,
 }
 
 /// Bytes of text in one answer, at most.
@@ -294,7 +297,22 @@ const MAX_TEXTS: u64 = 16 * 1024 * 1024;
 /// The same for strangers.
 const MAX_TEXTS_SHOWN: u64 = 1024 * 1024;
 
+/// Counts the memory that texts of an answer take.
+pub trait Memory: Send + Sync {
+    /// Holds so many bytes until what it returns is dropped.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED` when too much is held.
+    fn hold(&self, bytes: u64) -> Result<Box<dyn Send + Sync>>;
+}
+
 impl TextBudget {
+    /// The same, with its texts counted by `memory`.
+    #[must_use]
+    pub fn counted(self, memory: Arc<dyn Memory>) -> Self {
+        Self { memory: Some(memory), ..self }
+    }
+
     /// What somebody may spend who sees so much.
     #[must_use]
     pub fn of(scope: Scope) -> Self {
@@ -302,7 +320,7 @@ impl TextBudget {
             Scope::All => MAX_TEXTS,
             Scope::Shown => MAX_TEXTS_SHOWN,
         };
-        Self { most, left: Arc::new(AtomicU64::new(most)) }
+        Self { most, left: Arc::new(AtomicU64::new(most)), memory: None, held: Arc::default() }
     }
 
     /// Begins anew, for the next answer of a subscription.
@@ -313,10 +331,15 @@ impl TextBudget {
     fn take(&self, bytes: u64) -> Result<()> {
         let left =
             self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        left.map(drop).map_err(|_| {
+        left.map_err(|_| {
             let message = format!("asks for more than {} bytes of text in one request", self.most);
             Error::bad_input("maxBytes", message)
-        })
+        })?;
+        if let Some(memory) = &self.memory {
+            let held = memory.hold(bytes)?;
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+        }
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Event, Events, Execute, Payload, Place, lock};
 use crate::domain::actor::{Actor, Role};
 use crate::domain::change::Leg;
 use crate::domain::error::Error;
-use crate::graphql::{Operation, error};
+use crate::graphql::Operation;
 
 /// Answers that a group keeps, at most.
 const KEPT: usize = 64;
@@ -158,9 +158,13 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let mut kept = lock(&self.0.kept);
         let place = Place { after: kept.seq, first: None, seq: kept.seq, as_of: None };
-        kept.last.get_or_insert_with(|| {
-            (place, Payload::new(&error::response(&Error::internal("a group of subscribers ended"))))
-        });
+        // Mostly it ends since the last member left, and nobody will be told.
+        let why = if std::thread::panicking() {
+            Error::internal("a group of subscribers panicked")
+        } else {
+            Error::RateLimited("the subscription ended: subscribe again, from its cursor".to_owned())
+        };
+        kept.last.get_or_insert_with(|| (place, Payload::refusal(&why)));
         drop(kept);
         self.0.answers.send_modify(|answers| *answers += 1);
     }

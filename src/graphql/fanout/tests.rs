@@ -192,7 +192,9 @@ async fn subscribe(world: Arc<World>, documents: Documents, after: Option<i64>, 
         let from = From { world: Arc::clone(&world), after: seen.cursor };
         let params =
             Params { query: Some("subscription { changes { cursor } }".to_owned()), ..Params::default() };
-        let Ok(operation) = documents.prepare(&params) else { panic!("the document is valid") };
+        let Ok(operation) = documents.prepare(&params, &Actor::dev()) else {
+            panic!("the document is valid")
+        };
         let shared = operation.shared.clone().expect("it can be shared");
         let mut member = Member::new(from, &actor, operation, shared);
         loop {

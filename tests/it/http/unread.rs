@@ -28,7 +28,7 @@ struct Asking {
 impl Asking {
     /// An asset of 16 MiB that has much to tell, and a photo.
     async fn open() -> Self {
-        let settings = "trusted_proxies = [\"127.0.0.1\"]\nmax_unread_bytes_per_address = 1048576\n";
+        let settings = "trusted_proxies = [\"127.0.0.1\"]\nmax_buffered_bytes_per_client = 1048576\n";
         let mut server = TestServer::with(Flags::default(), settings).await;
         server.token = Some(server.admin_token());
         server.upload(json!({ "path": "words", "filename": "words.txt" }), &vec![b'a'; LENGTH]).await;
@@ -124,7 +124,11 @@ async fn an_address_that_does_not_read_has_so_much_in_memory_and_others_notice_n
     socket.send(json!({ "type": "connection_init" })).await;
     assert_eq!(socket.next().await["type"], "connection_ack");
     socket.send(json!({ "type": "subscribe", "id": "1", "payload": { "query": query() } })).await;
-    assert_eq!(socket.close_code().await, 1013);
+    let refused = socket.next().await;
+    assert_eq!(
+        (&refused["type"], &refused["payload"][0]["extensions"]["code"]),
+        (&json!("error"), &json!("RATE_LIMITED"))
+    );
 
     let short = server.get("/graphql?query=%7Bviewer%7Brole%7D%7D", &from).await;
     assert_eq!(short.status(), 200, "what is short costs nothing");

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use vellum::app::{App, Clock};
 use vellum::config::{Config, Flags};
 use vellum::domain::{gc, scope, upload};
-use vellum::http::{Auth, Server, router, serve};
+use vellum::http::{Auth, Server, serve};
 
 pub use bucket::{Bucket, Fault, Nodes};
 pub use cluster::Cluster;
@@ -116,8 +116,7 @@ impl TestServer {
         let public_url = format!("http://{address}");
         let app = App::open(config, public_url.clone(), clock.clone()).await.expect("a library");
         let auth = Auth::open(&app).expect("a token");
-        let routes = router(Server::new(app.clone(), auth).expect("a server"));
-        tokio::spawn(serve(listener, routes, app.stopping().clone()));
+        tokio::spawn(serve(Server::new(app.clone(), auth).expect("a server"), listener));
         // Redirects are told, not followed.
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
         Self { app, clock, address, client, folder, token: None, database }

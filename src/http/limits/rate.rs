@@ -1,7 +1,7 @@
-//! How often one may ask: a token, an address, and an address with tokens that prove nothing yet.
+//! How often a client may ask: the holder of a token, an address, and an address with tokens that prove nothing yet.
 
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
+use super::Client;
 use crate::app::App;
 use crate::config::{Rate, Rates};
 
@@ -16,7 +17,7 @@ use crate::config::{Rate, Rates};
 const FORGET: Duration = Duration::from_secs(60);
 
 /// Counts requests.
-pub struct Limits {
+pub struct RateLimits {
     addresses: Option<Limiter<IpAddr>>,
     tokens: Option<Limiter<[u8; 32]>>,
     unproven: Option<Limiter<IpAddr>>,
@@ -42,19 +43,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 }
 
-/// Who is counted as one.
-#[derive(Debug, Clone, Copy)]
-pub enum Client {
-    /// Who shows a token that was accepted lately, by its digest: many may share an address, e.g. behind one of a
-    /// company.
-    Token([u8; 32]),
-    /// An address that shows a token which has to be looked at.
-    Unproven(IpAddr),
-    /// An address that shows none.
-    Address(IpAddr),
-}
-
-impl Limits {
+impl RateLimits {
     /// None in dev mode, where everyone is on this machine.
     pub fn new(app: &App) -> Option<Self> {
         let config = app.config();
@@ -71,11 +60,11 @@ impl Limits {
     /// # Errors
     /// How long to wait before the next, in seconds.
     pub fn count(&self, client: Client) -> Result<(), u64> {
-        let counted = match client {
+        let counted = match client.counted() {
             Client::Token(token) => count(self.tokens.as_ref(), &token),
             // Not of the address: it may be one that many have, of whom some ask too often.
-            Client::Unproven(address) => count(self.unproven.as_ref(), &network(address)),
-            Client::Address(address) => count(self.addresses.as_ref(), &network(address)),
+            Client::Unproven(address) => count(self.unproven.as_ref(), &address),
+            Client::Anonymous(address) => count(self.addresses.as_ref(), &address),
         };
         counted.map_err(|wait| wait.as_secs().saturating_add(1))
     }
@@ -98,25 +87,4 @@ impl Limits {
 
 fn count<K: Hash + Eq + Clone>(limiter: Option<&Limiter<K>>, key: &K) -> Result<(), Duration> {
     limiter.map_or(Ok(()), |limiter| limiter.count(key))
-}
-
-/// Which addresses are counted as one: of IPv6 the network that is given to one customer.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_customer_of_ipv6_is_one_whatever_the_address() {
-        let network = |text: &str| network(text.parse().expect("an address"));
-        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
-        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
-        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
-    }
 }

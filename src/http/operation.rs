@@ -1,0 +1,129 @@
+//! From the parameters of a request to an operation that may begin, and to its answers, on every transport.
+
+use std::future::ready;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
+
+use super::Server;
+use super::limits::{Client, Limits, SHORT, Slot, answers};
+use crate::domain::actor::Actor;
+use crate::domain::error::{Error, Result};
+use crate::domain::version::Memory;
+use crate::graphql::{Operation, OperationKind, Params, Payload, Refusal};
+
+/// Why an operation does not begin.
+pub enum Denied {
+    /// Its document or its variables cannot be executed.
+    Refused(Refusal),
+    /// Too much is executed already.
+    Busy(Error),
+}
+
+/// Readies an operation, and waits until it may be executed. While it waits, it is text: what is made of that takes many times
+/// as much memory.
+///
+/// # Errors
+/// When it cannot be executed, or has to wait for too long.
+pub async fn admit(
+    server: &Server,
+    client: Client,
+    actor: &Actor,
+    params: &Params,
+) -> std::result::Result<(Operation, Slot), Denied> {
+    let slots = server.concurrency();
+    let mut slot = slots.take(client, 0).await.map_err(Denied::Busy)?;
+    let operation = prepare(server, client, actor, params).await?;
+    if slots.try_grow(&mut slot, client, operation.weight) {
+        return Ok((operation, slot));
+    }
+    let weight = operation.weight;
+    drop((operation, slot));
+    let slot = slots.take(client, weight).await.map_err(Denied::Busy)?;
+    Ok((prepare(server, client, actor, params).await?, slot))
+}
+
+async fn prepare(
+    server: &Server,
+    client: Client,
+    actor: &Actor,
+    params: &Params,
+) -> std::result::Result<Operation, Denied> {
+    let _parsing = server.concurrency().parsing(client).await;
+    server.graphql().prepare(params, actor).map_err(Denied::Refused)
+}
+
+/// The answers to an operation once it is admitted. The first is made at once, in its slot, whether or not the client takes it:
+/// a client that does not read keeps no slot. Until it is taken, its memory is held.
+pub fn begin(
+    server: &Server,
+    client: Client,
+    actor: Actor,
+    admitted: impl Future<Output = std::result::Result<(Operation, Slot), Denied>> + Send + 'static,
+) -> BoxStream<'static, std::result::Result<Payload, Refusal>> {
+    let (graphql, limits, memory) =
+        (server.graphql().clone(), server.limits().clone(), memory(server, client));
+    let first = async move {
+        let (operation, slot) = match admitted.await {
+            Ok(admitted) => admitted,
+            Err(denied) => return stream::once(ready(Err(denied.into_refusal()))).boxed(),
+        };
+        let kind = operation.kind;
+        let mut answers = match kind {
+            OperationKind::Subscription => graphql.subscribe(&actor, operation),
+            OperationKind::Query | OperationKind::Mutation => {
+                let answer = async move { Payload::new(&graphql.execute(&actor, operation, memory).await) };
+                stream::once(answer).boxed()
+            }
+        };
+        let first = answers.next().await;
+        drop(slot);
+        let Some(first) = first else { return stream::empty().boxed() };
+        let is_long = first.json.len() > SHORT;
+        let held = is_long.then(|| answers::hold(&limits, client, first.json.len(), kind)).transpose();
+        let held = match held {
+            Ok(held) => held,
+            Err(exceeded) => {
+                let refusal = Refusal::new(exceeded.message(), "RATE_LIMITED");
+                return stream::once(ready(Err(refusal))).boxed();
+            }
+        };
+        let first = stream::once(async move {
+            drop(held);
+            Ok(first)
+        });
+        first.chain(answers.map(Ok)).boxed()
+    };
+    let task = AbortOnDropHandle::new(tokio::spawn(first.in_current_span()));
+    // It panics only where the server has no way to answer.
+    let answers = async move { task.await.unwrap_or_else(|_| stream::empty().boxed()) };
+    stream::once(answers).flatten().boxed()
+}
+
+/// Counts the texts in answers to a client.
+pub fn memory(server: &Server, client: Client) -> Arc<dyn Memory> {
+    struct OfClient(Limits, Client);
+
+    impl Memory for OfClient {
+        fn hold(&self, bytes: u64) -> Result<Box<dyn Send + Sync>> {
+            let Self(limits, client) = self;
+            let bytes = usize::try_from(bytes).map_err(Error::internal)?;
+            Ok(Box::new(limits.reserve_answer(*client, bytes)?))
+        }
+    }
+
+    Arc::new(OfClient(server.limits().clone(), client))
+}
+
+impl Denied {
+    /// What the client is told.
+    pub fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => refusal,
+            Self::Busy(error) => Refusal::new(error.to_string(), error.code()),
+        }
+    }
+}
