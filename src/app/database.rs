@@ -20,6 +20,7 @@ use sea_orm_migration::MigratorTrait;
 use super::Quick;
 use super::inline::{self, Inline};
 use super::log::QuickLog;
+use crate::blob::private;
 use crate::feed::{Log, Tables};
 
 /// Connections that read, at most.
@@ -174,7 +175,12 @@ impl Database {
 
 async fn open_sqlite(path: &str) -> anyhow::Result<(DatabaseConnection, DatabaseConnection)> {
     if let Some(folder) = Path::new(path).parent() {
-        std::fs::create_dir_all(folder)?;
+        private::make_folder(folder)?;
+    }
+    // SQLite gives the files beside it the same rights.
+    private::make_file(Path::new(path))?;
+    for ending in ["", "-wal", "-shm"] {
+        private::close(Path::new(&format!("{path}{ending}")))?;
     }
     let path = Path::new(path).to_owned();
     let options = |connections: u32, writes: bool| {

@@ -13,12 +13,12 @@ mod log;
 mod metrics;
 mod quick;
 mod request;
+mod reserve;
 mod signer;
 mod transaction;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,15 +41,18 @@ pub use request::Id as RequestId;
 pub use signer::Signer;
 pub use writer::{Done, Job, Tx};
 
-use crate::blob::{BlobStore, LocalStore, S3Store, Stores};
+use crate::blob::{BlobStore, LocalStore, S3Store, Stores, private};
 use crate::config::{Backend, Config};
 use crate::feed::Feed;
 use bodies::Bodies;
 use joins::Joins;
+use reserve::Reserve;
 use writer::Writer;
 
 /// Hints about uploads that one who watches may be behind by.
 const ANNOUNCEMENTS: usize = 256;
+/// How often it is looked whether the disk has room.
+const LOOK_AT_DISK: Duration = Duration::from_secs(1);
 /// API tokens that are not read again for each request, and for how long: another server may revoke one.
 const KNOWN_TOKENS: u64 = 10_000;
 const TOKENS_KNOWN_FOR: Duration = Duration::from_secs(1);
@@ -68,6 +71,7 @@ struct Inner {
     signer: Signer,
     clock: Clock,
     bodies: Bodies,
+    reserve: Reserve,
     announcements: broadcast::Sender<UploadIntentId>,
     joins: Joins,
     known_tokens: Cache<TokenId, Arc<token::Model>>,
@@ -84,8 +88,9 @@ impl App {
     /// # Errors
     /// When the folder or the database cannot be used.
     pub async fn open(config: Config, public_url: String, clock: Clock) -> anyhow::Result<Self> {
-        make_private_folder(&config.data_dir)
+        private::make_folder(&config.data_dir)
             .with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
+        let reserve = Reserve::open(&config.data_dir);
         let stores = open_stores(&config).await?;
         let database = Database::open(&config.database_url).await?;
         database.migrate().await?;
@@ -108,6 +113,7 @@ impl App {
             signer,
             clock,
             bodies: Bodies::default(),
+            reserve,
             announcements,
             joins,
             known_tokens: Cache::builder().max_capacity(KNOWN_TOKENS).time_to_live(TOKENS_KNOWN_FOR).build(),
@@ -116,7 +122,15 @@ impl App {
             stop,
             tasks,
         };
-        Ok(Self(Arc::new(inner)))
+        let app = Self(Arc::new(inner));
+        let looking = app.clone();
+        app.spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_AT_DISK).await;
+                looking.reserve().restore();
+            }
+        });
+        Ok(app)
     }
 
     /// Runs `task` until the library is closed.
@@ -213,6 +227,12 @@ impl App {
         &self.0.clock
     }
 
+    /// Room that is kept on the disk of the data folder.
+    #[must_use]
+    pub(crate) fn reserve(&self) -> &Reserve {
+        &self.0.reserve
+    }
+
     /// Bodies of uploads that come in.
     #[must_use]
     pub(crate) fn bodies(&self) -> &Bodies {
@@ -273,6 +293,7 @@ impl App {
     /// Hands a job to the writer; it is settled once its commit is durable, or was refused. False when the
     /// library is closing.
     pub async fn submit(&self, job: Box<dyn Job>) -> bool {
+        self.0.reserve.release();
         self.0.writer.submit(job).await
     }
 }
@@ -283,7 +304,7 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
         let store: Arc<dyn BlobStore> = match backend {
             Backend::Local(folder) => {
                 let opened =
-                    make_private_folder(folder).map_err(Into::into).and_then(|()| LocalStore::open(folder));
+                    private::make_folder(folder).map_err(Into::into).and_then(|()| LocalStore::open(folder));
                 Arc::new(opened.with_context(|| format!("cannot use the storage backend {name}"))?)
             }
             Backend::S3(bucket) => Arc::new(S3Store::open(bucket).await),
@@ -291,13 +312,4 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
         stores.insert(name.clone(), store);
     }
     Ok(Stores::new(stores, config.file_cache_bytes))
-}
-
-/// Makes a folder, and those above it, that only its owner can look into: it has the key that signs URLs.
-fn make_private_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }

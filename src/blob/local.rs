@@ -7,7 +7,7 @@ mod blocks;
 mod staging;
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,10 +23,13 @@ use staging::{StagingFile, receive};
 
 use super::{
     BlobKey, BlobStore, Incoming, Label, MARK, Outgoing, Probed, StageError, Staged, StagingKey, Verdict,
+    private,
 };
 
 /// How names begin of files that are brought over from another backend, and how long one may take.
 const IMPORT: &str = "import.";
+/// How names begin of files that tell whether there can be others.
+const PROBE: &str = "probe.";
 const IMPORT_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// Opens a file to read. A link is none: what is kept is a file of ours, and nothing that somebody else points at.
@@ -59,20 +62,28 @@ impl LocalStore {
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let store = Self { root: folder.to_owned(), blocks: Blocks::default() };
         for part in [store.staging_folder(), store.root.join("blobs")] {
-            fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
+            private::make_folder(&part).with_context(|| format!("cannot make {}", part.display()))?;
+            private::close(&part)?;
         }
         sync_folder(folder).with_context(|| format!("cannot sync {}", folder.display()))?;
-        store.check_writable().with_context(|| format!("cannot write to {}", folder.display()))?;
+        match store.check_writable() {
+            // There is more to do than to write.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::error!(folder = %folder.display(), "the disk is full: nothing new can be stored");
+            }
+            checked => checked.with_context(|| format!("cannot write to {}", folder.display()))?,
+        }
         store.forget_imports().with_context(|| format!("cannot tidy up {}", folder.display()))?;
         Ok(store)
     }
 
-    /// Removes what was being brought over when a process died.
+    /// Removes what was being brought over, or tried, when a process died.
     fn forget_imports(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.staging_folder())? {
             let entry = entry?;
-            let is_import = entry.file_name().to_str().is_some_and(|name| name.starts_with(IMPORT));
-            if is_import && entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > IMPORT_PATIENCE) {
+            let is_left = |name: &str| name.starts_with(IMPORT) || name.starts_with(PROBE);
+            let is_left = entry.file_name().to_str().is_some_and(is_left);
+            if is_left && entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > IMPORT_PATIENCE) {
                 remove_if_there(&entry.path())?;
             }
         }
@@ -80,10 +91,11 @@ impl LocalStore {
     }
 
     fn check_writable(&self) -> io::Result<()> {
-        let probe = self.staging_folder().join(".probe");
-        fs::write(&probe, b"vellum")?;
-        // Another look at the same moment may have removed it.
-        remove_if_there(&probe)
+        // A name of its own, and made here: a link that somebody put there is not followed.
+        let probe = self.staging_folder().join(format!("{PROBE}{}", Uuid::new_v4().simple()));
+        let written = File::create_new(&probe).and_then(|mut file| file.write_all(b"vellum"));
+        let removed = remove_if_there(&probe);
+        written.and(removed)
     }
 
     /// Opens bytes of which there have to be `size`.
@@ -134,8 +146,9 @@ impl BlobStore for LocalStore {
         blocking(move || {
             // Whole or not at all.
             let fresh = root.join(format!("{MARK}.{}", Uuid::new_v4().simple()));
-            fs::write(&fresh, mark)?;
-            File::open(&fresh)?.sync_all()?;
+            let mut file = File::create_new(&fresh)?;
+            file.write_all(mark.as_bytes())?;
+            file.sync_all()?;
             fs::rename(&fresh, root.join(MARK))?;
             sync_folder(&root)
         })

@@ -8,6 +8,7 @@ mod key;
 pub mod label;
 mod local;
 mod media_type;
+pub mod private;
 mod s3;
 mod seen;
 mod small;

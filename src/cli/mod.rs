@@ -6,6 +6,7 @@ mod restored;
 mod schema;
 mod serve;
 mod storage;
+mod terminal;
 mod token;
 
 use std::path::PathBuf;
@@ -59,6 +60,9 @@ struct Settings {
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
+    // What is written is nobody else's to read.
+    #[cfg(target_os = "linux")]
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     match start(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -68,9 +72,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "there may be no log yet")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("vellum: {error:#}");
+    terminal::note(&format!("vellum: {error:#}"));
 }
 
 fn start(command: Command) -> anyhow::Result<()> {

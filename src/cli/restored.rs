@@ -1,7 +1,6 @@
 //! `vellum restored`.
 
-use std::io::Write as _;
-
+use super::terminal;
 use crate::app::{App, Clock};
 use crate::config::Config;
 use crate::domain::change;
@@ -15,5 +14,5 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let app = App::open(config, public_url, Clock::system()).await?;
     change::begin_epoch(&app).await?;
     let text = "Cursors that were handed out before are refused from now on (CURSOR_EXPIRED).";
-    Ok(writeln!(std::io::stdout(), "{text}")?)
+    Ok(terminal::say(text)?)
 }

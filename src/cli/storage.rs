@@ -1,13 +1,12 @@
 //! `vellum storage …` and `vellum fsck`: looking after bytes. They work beside running servers.
 
-use std::io::Write as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Subcommand;
 
-use super::Settings;
+use super::{Settings, terminal};
 use crate::app::{App, Clock};
 use crate::blob::Verdict;
 use crate::config::Config;
@@ -81,7 +80,7 @@ async fn open(config: Config) -> anyhow::Result<App> {
 
 fn say(line: &str) {
     // Nobody may be listening.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = terminal::say(line);
 }
 
 async fn check(config: Config, backend: Option<String>, origin: Option<String>) -> anyhow::Result<()> {
@@ -162,7 +161,7 @@ impl Fsck {
             let done = if finding.repaired { " (repaired)" } else { "" };
             say(&format!("{} {} {}{done}", finding.backend, finding.blob, finding.problem));
             for (path, number) in finding.versions {
-                say(&format!("  version {number} of {path}"));
+                say(&format!("  version {number} of {}", terminal::name(&path)));
             }
         };
         let watch = |done, all| report.tell(done, all);

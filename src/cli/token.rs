@@ -1,7 +1,6 @@
 //! `vellum token …`: API tokens, from the machine that the server runs on. It works beside running servers.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
@@ -9,6 +8,7 @@ use entity::{Timestamp, TokenId, token};
 use jiff::{Span, SpanRelativeTo};
 
 use super::Settings;
+use super::terminal::{name, note, say};
 use crate::app::{App, Clock};
 use crate::domain::actor::{Actor, Role as Granted};
 use crate::domain::page::{MAX_PAGE, Page, PageArgs};
@@ -65,7 +65,7 @@ impl Command {
             Self::List { settings } => list(&open(&settings).await?).await,
             Self::Revoke { id, settings } => {
                 let token = tokens::revoke(&open(&settings).await?, &Actor::system(), id).await?;
-                say(&describe(&token))
+                Ok(say(&describe(&token))?)
             }
         }
     }
@@ -92,8 +92,8 @@ async fn create(app: &App, name: String, role: Role, expires_in: Option<Span>) -
     let new = NewToken { name, role, expires_at: expires_at.transpose()? };
     let made = tokens::create(app, &Actor::system(), new).await?;
     // The secret alone goes where a script takes it from.
-    let _ = writeln!(std::io::stderr(), "{}", describe(&made.token));
-    say(&made.secret)
+    note(&describe(&made.token));
+    Ok(say(&made.secret)?)
 }
 
 async fn list(app: &App) -> anyhow::Result<()> {
@@ -121,7 +121,7 @@ fn describe(token: &token::Model) -> String {
     let at = |at: Timestamp| {
         jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| "?".to_owned(), |at| at.to_string())
     };
-    let mut text = format!("{}  {role:6}  {}  made {}", token.id, token.name, at(token.created_at));
+    let mut text = format!("{}  {role:6}  {}  made {}", token.id, name(&token.name), at(token.created_at));
     for (what, when) in
         [("expires", token.expires_at), ("used", token.last_used_at), ("revoked", token.revoked_at)]
     {
@@ -130,8 +130,4 @@ fn describe(token: &token::Model) -> String {
         }
     }
     text
-}
-
-fn say(line: &str) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
 }

@@ -124,15 +124,15 @@ pub async fn come_back(edit: Edit<'_>, left: Uuid, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// The asset that was at `path` last, if nothing is there now.
+/// The asset that was at `path` last, if nothing is there now. The look-ups are the same in either case.
 ///
 /// # Errors
 /// What the database says.
 pub async fn resolve(conn: &impl ConnectionTrait, path: &TreePath) -> Result<Option<Asset>> {
-    if super::folder::find(conn, path).await?.is_some() || assets::find(conn, path).await?.is_some() {
-        return Ok(None);
-    }
-    last_at(conn, path.as_str(), &mut MAX_STEPS_OF_PAGE.clone()).await
+    let folder = super::folder::find(conn, path).await?;
+    let asset = assets::find(conn, path).await?;
+    let last = last_at(conn, path.as_str(), &mut MAX_STEPS_OF_PAGE.clone()).await?;
+    Ok(last.filter(|_| folder.is_none() && asset.is_none()))
 }
 
 /// Whether `folder` was the last that left `path`.

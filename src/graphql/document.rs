@@ -22,7 +22,7 @@ use moka::sync::Cache;
 use serde_json::json;
 
 use super::stored::{Stored, Trusted};
-use super::{Params, cost, guard, variables};
+use super::{Params, cost, guard, literal, variables};
 use crate::app::OperationName;
 use crate::config::Graphql as Limits;
 use crate::domain::actor::{Actor, Role};
@@ -269,6 +269,7 @@ impl Documents {
         }
         let ast = ast.map_err(|bad| Refusal::from_diagnostics(&bad.errors, "GRAPHQL_PARSE_FAILED"))?;
         guard::check(&ast, limits).map_err(|message| Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"))?;
+        literal::check(&ast).map_err(|message| Refusal::new(message, "GRAPHQL_VALIDATION_FAILED"))?;
         let valid = ast.to_executable_validate(&self.schema);
         let valid =
             valid.map_err(|bad| Refusal::from_diagnostics(&bad.errors, "GRAPHQL_VALIDATION_FAILED"))?;

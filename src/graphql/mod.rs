@@ -15,6 +15,7 @@ mod fanout;
 mod folder;
 mod guard;
 mod list;
+mod literal;
 mod loaders;
 mod node;
 mod plain;
@@ -271,6 +272,14 @@ impl Execute for Graphql {
 
 fn too_long() -> Error {
     Error::RateLimited("the operation took too long: ask for less".to_owned())
+}
+
+/// Whether something in a response was refused that may be asked for later.
+#[must_use]
+pub fn is_rate_limited(response: &Response) -> bool {
+    let limited = async_graphql::Value::from("RATE_LIMITED");
+    let codes = response.errors.iter().filter_map(|error| error.extensions.as_ref()?.get("code"));
+    codes.into_iter().any(|code| *code == limited)
 }
 
 /// Whether a response has errors and nothing else.

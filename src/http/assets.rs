@@ -1,20 +1,40 @@
 //! The URLs of bytes: the stable one of an asset, the immutable one of a version, that of a stored file.
 
+use std::time::Duration;
+
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use entity::{StoredFileId, VersionId};
+use tokio::time::{Instant, sleep_until};
 
 use super::Server;
 use super::bytes::{File, Lifetime, send};
+use super::edge::Caller;
 use super::error::HttpError;
+use super::limits::Client;
 use super::signed::Signed;
 use crate::domain::actor::Actor;
 use crate::domain::error::Error;
 use crate::domain::path::TreePath;
 use crate::domain::stored_file;
 use crate::domain::version::{self, Content, Credential, Found};
+
+/// An anonymous client is not told sooner than this that there is nothing for it: some of what it may not know of is found out
+/// by more look-ups than other.
+const NOT_FOUND_AFTER: Duration = Duration::from_millis(2);
+
+/// Answers that nothing is there, not before its time.
+pub async fn evenly(Extension(caller): Extension<Caller>, request: Request, next: Next) -> Response {
+    let until = Instant::now() + NOT_FOUND_AFTER;
+    let response = next.run(request).await;
+    if response.status() == StatusCode::NOT_FOUND && matches!(caller.client, Client::Anonymous(_)) {
+        sleep_until(until).await;
+    }
+    response
+}
 
 /// `GET /assets/{path}`: the published bytes, or where they went; `GET /assets/v/{versionId}`: those of a version.
 pub async fn stable(

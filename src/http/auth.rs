@@ -33,20 +33,10 @@ const ACCEPTED: u64 = 200_000;
 const ACCEPTED_FOR: Duration = Duration::from_secs(600);
 
 /// Knows who asks by what they send.
-pub struct Auth(Mode);
-
-enum Mode {
-    /// Everyone who can connect is admin; only programs of this machine can.
-    Dev,
-    /// Who is known by a token may do what it is for; others are anonymous.
-    Tokens(Box<Tokens>),
-}
-
-/// The ways to be known.
-struct Tokens {
+pub struct Auth {
     app: App,
-    /// Whoever has this one is admin.
-    admin: String,
+    /// A client with this one is admin.
+    admin: Option<String>,
     jwt: Option<Jwt>,
     sessions: Sessions,
     /// Digests of tokens that were accepted lately: these are counted by themselves.
@@ -61,18 +51,14 @@ impl Auth {
     /// When the token cannot be read or written, or JWTs cannot be verified.
     pub fn open(app: &App) -> anyhow::Result<Self> {
         let config = app.config();
-        let mode = if config.dev {
-            Mode::Dev
-        } else {
-            let jwt = config.jwt.clone().map(Jwt::new).transpose().context("cannot verify JWTs")?;
-            let sessions = Sessions::default();
-            app.spawn(sessions.clone().look_after(app.clone()));
-            let admin = admin::token(&config.data_dir)?;
-            let accepted = Cache::builder().max_capacity(ACCEPTED).eviction_policy(EvictionPolicy::lru());
-            let accepted = accepted.time_to_live(ACCEPTED_FOR).build();
-            Mode::Tokens(Box::new(Tokens { app: app.clone(), admin, jwt, sessions, accepted }))
-        };
-        Ok(Self(mode))
+        let jwt = config.jwt.clone().map(Jwt::new).transpose().context("cannot verify JWTs")?;
+        let sessions = Sessions::default();
+        app.spawn(sessions.clone().look_after(app.clone()));
+        let has_one = token_path(&config.data_dir).exists();
+        let admin = (has_one || !config.dev).then(|| admin::token(&config.data_dir)).transpose()?;
+        let accepted = Cache::builder().max_capacity(ACCEPTED).eviction_policy(EvictionPolicy::lru());
+        let accepted = accepted.time_to_live(ACCEPTED_FOR).build();
+        Ok(Self { app: app.clone(), admin, jwt, sessions, accepted })
     }
 
     /// Who sent these headers.
@@ -88,40 +74,52 @@ impl Auth {
     /// # Errors
     /// `UNAUTHENTICATED` for a token that is unknown, revoked or expired; `STORAGE_UNAVAILABLE` when that cannot be told.
     pub async fn session_of(&self, authorization: Option<&str>) -> Result<Session> {
-        match (&self.0, authorization) {
-            (Mode::Dev, _) => Ok(Session::lasting(Actor::dev())),
-            (Mode::Tokens(_), None) => Ok(Session::lasting(Actor::anonymous())),
-            (Mode::Tokens(tokens), Some(value)) => {
-                let shown = bearer(value);
-                let digest = Sha256::digest(shown).into();
-                let session = tokens.session(shown).await;
-                match &session {
-                    Ok(_) => tokens.accepted.insert(digest, ()),
-                    Err(Error::Unauthenticated(_)) => tokens.accepted.invalidate(&digest),
-                    // It may be as good as before.
-                    Err(_) => {}
-                }
-                Ok(Session { digest: Some(digest), ..session? })
-            }
+        let Some(value) = authorization else {
+            // In dev mode everyone who can connect is admin; only programs of this machine can.
+            let is_dev = self.app.config().dev;
+            return Ok(Session::lasting(if is_dev { Actor::dev() } else { Actor::anonymous() }));
+        };
+        let shown = bearer(value);
+        let digest = Sha256::digest(shown).into();
+        let session = self.verify(shown).await;
+        match &session {
+            Ok(_) => self.accepted.insert(digest, ()),
+            Err(Error::Unauthenticated(_)) => self.accepted.invalidate(&digest),
+            // It may be as good as before.
+            Err(_) => {}
         }
+        Ok(Session { digest: Some(digest), ..session? })
     }
 
     /// The digest of the token of this `Authorization`, if it was accepted lately.
     #[must_use]
     pub fn accepted(&self, authorization: &str) -> Option<[u8; 32]> {
-        let Mode::Tokens(tokens) = &self.0 else { return None };
-        let shown = bearer(authorization);
-        let digest = Sha256::digest(shown).into();
-        tokens.accepted.contains_key(&digest).then_some(digest)
+        let digest = Sha256::digest(bearer(authorization)).into();
+        self.accepted.contains_key(&digest).then_some(digest)
     }
 
     /// Tells when a session is over.
     #[must_use]
     pub fn watch(&self, session: &Session) -> Ending {
-        match &self.0 {
-            Mode::Dev => Ending::never(),
-            Mode::Tokens(tokens) => tokens.sessions.watch(session),
+        self.sessions.watch(session)
+    }
+
+    async fn verify(&self, shown: &str) -> Result<Session> {
+        let is_admins = |admin: &String| bool::from(shown.as_bytes().ct_eq(admin.as_bytes()));
+        if self.admin.as_ref().is_some_and(is_admins) {
+            return Ok(Session::lasting(Actor::admin_token()));
         }
+        if let Some(jwt) = self.jwt.as_ref().filter(|_| Jwt::is_one(shown)) {
+            let known = jwt.known(shown, self.app.clock().now()).await?;
+            return Ok(Session { until: Some(known.until), ..Session::lasting(known.actor) });
+        }
+        if !shown.starts_with(token::PREFIX) {
+            let message = "the token is not known: send Authorization: Bearer and a valid one";
+            return Err(Error::Unauthenticated(message.to_owned()));
+        }
+        let token = token::authenticate(&self.app, shown).await?;
+        let actor = Actor::api_token(&token);
+        Ok(Session { until: token.expires_at, token: Some(token.id), ..Session::lasting(actor) })
     }
 }
 
@@ -143,25 +141,6 @@ fn bearer(authorization: &str) -> &str {
     let scheme_and_token =
         authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     scheme_and_token.map(|(_, token)| token.trim()).unwrap_or_default()
-}
-
-impl Tokens {
-    async fn session(&self, shown: &str) -> Result<Session> {
-        if bool::from(shown.as_bytes().ct_eq(self.admin.as_bytes())) {
-            return Ok(Session::lasting(Actor::admin_token()));
-        }
-        if let Some(jwt) = self.jwt.as_ref().filter(|_| Jwt::is_one(shown)) {
-            let known = jwt.known(shown, self.app.clock().now()).await?;
-            return Ok(Session { until: Some(known.until), ..Session::lasting(known.actor) });
-        }
-        if !shown.starts_with(token::PREFIX) {
-            let message = "the token is not known: send Authorization: Bearer and a valid one";
-            return Err(Error::Unauthenticated(message.to_owned()));
-        }
-        let token = token::authenticate(&self.app, shown).await?;
-        let actor = Actor::api_token(&token);
-        Ok(Session { until: token.expires_at, token: Some(token.id), ..Session::lasting(actor) })
-    }
 }
 
 #[cfg(test)]

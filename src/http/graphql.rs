@@ -21,7 +21,7 @@ use super::operation::Denied;
 use super::stream::{self, Framing};
 use super::{Server, body, operation, params, socket, ui};
 use crate::domain::error::Error;
-use crate::graphql::{OperationKind, Params, error_json};
+use crate::graphql::{OperationKind, Params, error_json, is_rate_limited};
 
 /// Media types of an answer. They differ in what a request that cannot be executed is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +100,9 @@ async fn post(server: &Server, parts: &Parts, body: Body, media_type: MediaType)
         }
         Err(Refused::NoRoom(exceeded)) => return busy(server, &exceeded.into()),
     };
+    let parsing = server.concurrency().parsing(client, bytes.len()).await;
     let params = params::from_json(&bytes);
-    drop(bytes);
+    drop((bytes, parsing));
     match params {
         Ok(params) => run(server, parts, (params, held), media_type).await,
         Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
@@ -155,8 +156,12 @@ async fn run(
         let is_mutation = operation.kind == OperationKind::Mutation;
         let memory = operation::memory(server, client);
         let response = server.graphql().execute(&session.actor, operation, memory).await;
+        let is_for_now = is_rate_limited(&response);
         let mut response = with_headers(GraphQLResponse::from(response).into_response(), media_type);
         drop(slot);
+        if is_for_now {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+        }
         if is_mutation {
             response.extensions_mut().insert(Committed);
         }

@@ -129,6 +129,7 @@ fn router(server: Server) -> Router {
         .route("/v/{id}/{filename}", get(assets::version).options(assets::preflight))
         .route("/storage/{id}", get(assets::stored).options(assets::preflight))
         .method_not_allowed_fallback(assets::no_method)
+        .layer(middleware::from_fn(assets::evenly))
         .layer(limit.clone())
         .layer(middleware::map_response(assets::readable));
     let uploads = Router::new()

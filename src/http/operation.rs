@@ -52,7 +52,9 @@ async fn prepare(
     actor: &Actor,
     params: &Params,
 ) -> std::result::Result<Operation, Denied> {
-    let _parsing = server.concurrency().parsing(client).await;
+    let variables = params.variables.as_ref().map_or(0, |variables| variables.get().len());
+    let bytes = params.query.as_ref().map_or(0, String::len) + variables;
+    let _parsing = server.concurrency().parsing(client, bytes).await;
     server.graphql().prepare(params, actor).map_err(Denied::Refused)
 }
 

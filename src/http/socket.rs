@@ -271,7 +271,10 @@ impl Connection {
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(true),
             Message::Close(_) => return Ok(false),
         };
-        let message = ClientMessage::read(&text)?;
+        let parsing = self.server.concurrency().parsing(self.caller.client, text.len()).await;
+        let message = ClientMessage::read(&text);
+        drop(parsing);
+        let message = message?;
         match (self.protocol, &*message.kind) {
             (_, "connection_init") => self.init(&message).await?,
             (Protocol::Modern, "ping") => self.feed_json(&json!({ "type": "pong" })).await?,
@@ -339,8 +342,10 @@ impl Connection {
         let Some(payload) = message.payload()? else {
             return Err(Close::new(4400, "Invalid message: payload has to be an object"));
         };
-        let params = params::from_json(payload.get().as_bytes())
-            .map_err(|problem| Close::new(4400, format!("Invalid message: {problem}")))?;
+        let parsing = self.server.concurrency().parsing(self.caller.client, bytes).await;
+        let params = params::from_json(payload.get().as_bytes());
+        drop(parsing);
+        let params = params.map_err(|problem| Close::new(4400, format!("Invalid message: {problem}")))?;
         if let Some(earlier) = self.operations.get(&id) {
             if self.protocol == Protocol::Modern {
                 return Err(Close::new(4409, format!("Subscriber for {id} already exists")));

@@ -175,6 +175,11 @@ pub(super) async fn stage(
     body: impl Stream<Item = std::result::Result<Bytes, String>> + Send + Unpin,
     limit: u64,
 ) -> Result<Option<Staged>> {
+    app.reserve().release();
+    if app.reserve().is_released() && super::store(app, intent)?.direct().is_none() {
+        let message = "the disk of the server is full: delete and purge what is not needed, or ask an administrator for room";
+        return Err(Error::unavailable(message, "the disk is full"));
+    }
     let incoming = app.bodies().begin((intent.id, part));
     let body: Incoming<'_> = pin!(body);
     let staging = super::store(app, intent)?.stage(key, body, limit);

@@ -159,12 +159,12 @@ pub enum Found {
 /// `NOT_FOUND` when nothing is published there, or the actor may not know of it.
 pub async fn published_at(app: &App, actor: &Actor, path: &TreePath) -> Result<Found> {
     let not_found = || Error::NotFound(format!("nothing is published at {path}"));
-    if let Some(kept) = kept_at(app, path).await? {
-        return Ok(Found::Content(kept.shown_to(actor).ok_or_else(not_found)?));
+    let shown = kept_at(app, path).await?.and_then(|kept| kept.shown_to(actor));
+    if let Some(content) = shown {
+        return Ok(Found::Content(content));
     }
-    if asset::find(app.read(), path).await?.is_some() {
-        return Err(not_found());
-    }
+    // The same look-ups follow whether nothing is there or something that the actor may not know of: how long they take does
+    // not tell the two apart.
     let moved = former::resolve(app.read(), path).await?.ok_or_else(not_found)?;
     let published = moved.row.published_version_id.ok_or_else(not_found)?;
     kept(app, published).await?.and_then(|kept| kept.shown_to(actor)).ok_or_else(not_found)?;

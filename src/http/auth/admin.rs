@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use uuid::Uuid;
 
+use crate::blob::private;
+
 /// Where the admin token of a data folder is.
 #[must_use]
 pub fn token_path(data_dir: &Path) -> PathBuf {
@@ -23,6 +25,7 @@ pub fn token(data_dir: &Path) -> anyhow::Result<String> {
         write_token(&path).with_context(|| format!("cannot write the admin token to {}", path.display()))?;
         tracing::info!(path = %path.display(), "made an admin token");
     }
+    private::close(&path)?;
     let token = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let token = token.trim().to_owned();
     anyhow::ensure!(token.len() >= 32, "{} has no token: remove the file to get a new one", path.display());

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entity::{Actor as Stamp, ActorKind, Timestamp};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
@@ -68,6 +70,9 @@ impl Jwt {
             return Err(refuse(format!("is longer than {MAX_BYTES} bytes")));
         }
         let header = decode_header(token).map_err(|_| refuse("cannot be read"))?;
+        if has_extensions(token) {
+            return Err(refuse("has extensions in crit that are not known here"));
+        }
         let claims = match &self.keys {
             Source::Shared(key) => {
                 let algorithms = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
@@ -132,6 +137,10 @@ impl Jwt {
         if begins.saturating_sub(LEEWAY).saturating_mul(1000) > now.0 {
             return Err(refuse("is not valid yet"));
         }
+        // The library takes a list of issuers, too (RFC 7519, section 4.1.1).
+        if claims.get("iss").is_some_and(|issuer| !issuer.is_string()) {
+            return Err(refuse("has an iss that is no text"));
+        }
         let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| fits(text));
         let subject = text("sub").ok_or_else(|| refuse("has no sub, or one that is too long"))?;
         let role = self.role(claims).ok_or_else(|| {
@@ -158,6 +167,13 @@ impl Jwt {
         let known = words.into_iter().filter_map(|word| self.settings.roles.get(word).copied());
         known.max().or(self.settings.default_role)
     }
+}
+
+/// Whether the header names extensions that have to be understood (RFC 7515, section 4.1.11): none are.
+fn has_extensions(token: &str) -> bool {
+    let header = token.split('.').next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
+    let header = header.and_then(|header| serde_json::from_slice::<Map<String, Value>>(&header).ok());
+    header.is_none_or(|header| header.contains_key("crit"))
 }
 
 fn fits(text: &str) -> bool {

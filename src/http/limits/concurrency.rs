@@ -23,6 +23,8 @@ const A_PROCESSOR: u32 = 8;
 const PROCESSORS: usize = 8;
 /// Operations of the least weight that the holder of a token may have executed at a time.
 const OF_TOKEN: u32 = 128;
+/// Bytes that are parsed without waiting.
+const PARSED_AT_ONCE: usize = 4096;
 /// Longest wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Clients that are looked through, now and then, for those that ask no more.
@@ -73,9 +75,11 @@ impl Concurrency {
         true
     }
 
-    /// Waits until an anonymous client's operation may be parsed: one at a time, which keeps processors free for others.
-    pub async fn parsing(&self, client: Client) -> Option<OwnedSemaphorePermit> {
-        let inner = self.0.as_ref().filter(|_| matches!(client, Client::Anonymous(_)))?;
+    /// Waits until so many bytes of an anonymous client may be parsed: those of one at a time, which keeps processors free for
+    /// others. What is short is parsed at once.
+    pub async fn parsing(&self, client: Client, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let is_long = bytes > PARSED_AT_ONCE && matches!(client, Client::Anonymous(_));
+        let inner = self.0.as_ref().filter(|_| is_long)?;
         acquire(Some(Arc::clone(&inner.parsing)), 1).await
     }
 
