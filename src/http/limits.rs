@@ -214,7 +214,7 @@ impl Limits {
                 return exceeded(true);
             }
             let is_small = resource == Resource::Memory && of_client <= FAIR_BYTES;
-            let most = if is_small { bounds.all - bounds.all / 4 } else { bounds.anonymous };
+            let most = if is_small { bounds.anonymous + bounds.all / 8 } else { bounds.anonymous };
             let anonymous = usage.anonymous[resource as usize].saturating_add(amount);
             if matches!(client, Client::Anonymous(_)) && anonymous > most {
                 return exceeded(false);

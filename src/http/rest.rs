@@ -18,6 +18,8 @@ use tokio::time::timeout;
 /// have sent everything.
 const MOST: usize = 64 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest pause in it.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A body that its handler reads, and whoever sends the answer after it.
 pub struct Rest {
@@ -47,13 +49,14 @@ impl Rest {
         }
         let taking = async {
             let mut left = MOST;
-            while let Some(frame) = self.body.frame().await {
+            loop {
+                let Ok(next) = timeout(PAUSE, self.body.frame()).await else { return false };
+                let Some(frame) = next else { return true };
                 let Ok(frame) = frame else { return false };
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 let Some(rest) = left.checked_sub(bytes) else { return false };
                 left = rest;
             }
-            true
         };
         let is_whole = !self.asks_first && timeout(PATIENCE, taking).await.unwrap_or(false);
         if !is_whole {

@@ -81,6 +81,9 @@ async fn a_shared_secret_and_claims_say_who_somebody_is() {
         (json!({ "exp": "soon" }), "no time"),
         (json!({ "nbf": after(60) }), "not valid yet"),
         (json!({ "iss": "https://evil.example" }), "another issuer"),
+        (json!({ "iss": ["https://id.example"] }), "iss"),
+        (json!({ "iss": ["https://id.example", "https://evil.example"] }), "iss"),
+        (json!({ "iss": 7 }), "iss"),
         (json!({ "aud": "other" }), "another audience"),
         (json!({ "aud": [] }), "another audience"),
         (json!({ "sub": "" }), "no sub"),
@@ -98,6 +101,13 @@ async fn a_shared_secret_and_claims_say_who_somebody_is() {
     without.as_object_mut().expect("an object").remove("aud");
     assert!(refused(&mut server, &by_secret(SECRET, &without)).await.contains("audience"));
 
+    for critical in [json!(["b64"]), json!(["https://x.example/ext"]), json!([]), json!(null), json!("exp")] {
+        let header = json!({ "alg": "HS256", "crit": critical, "b64": true });
+        let extended = signed(&header, &claims, |message| {
+            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), message).as_ref().to_vec()
+        });
+        refused(&mut server, &extended).await;
+    }
     refused(&mut server, &by_secret("another secret of thirty-two bytes and more", &claims)).await;
     let unsigned = signed(&json!({ "alg": "none" }), &claims, |_| Vec::new());
     refused(&mut server, &unsigned).await;

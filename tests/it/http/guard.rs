@@ -214,3 +214,33 @@ async fn the_explorer_can_be_switched_off() {
     assert_eq!(server.get("/graphql", &html).await.status(), 406);
     assert_eq!(server.get("/explorer/app.js", &[]).await.status(), 404);
 }
+
+#[tokio::test]
+async fn values_of_variables_are_bounded_and_keys_stand_once() {
+    let server = TestServer::start().await;
+    server.upload(json!({ "path": "a" }), b"a").await;
+    let update = "mutation($metadata: JSON) { updateAsset(input: { asset: { path: \"a\" }, metadata: $metadata }) { asset { metadata } } }";
+    server.refuses(update, json!({ "metadata": vec![1; 20_001] }), "BAD_USER_INPUT", None).await;
+    let mut deep = json!(1);
+    for _ in 0..65 {
+        deep = json!([deep]);
+    }
+    server.refuses(update, json!({ "metadata": deep }), "BAD_USER_INPUT", None).await;
+    let undeclared =
+        json!({ "metadata": { "b": 1 }, "other": vec![json!({ "a": 1 }); 50_000], "deep": deep });
+    assert_eq!(server.gql(update, undeclared).await["updateAsset"]["asset"]["metadata"], json!({ "b": 1 }));
+    let twice = "mutation { updateAsset(input: { asset: { path: \"a\" }, metadata: { b: 1, c: { d: 1, d: 2 } } }) { asset { id } } }";
+    let error = server.refuses(twice, json!({}), "GRAPHQL_VALIDATION_FAILED", None).await;
+    assert!(
+        error["message"].as_str().is_some_and(|message| message.contains("key d stands twice")),
+        "{error}"
+    );
+    let body = format!("{{\"query\":{},\"variables\":{{\"metadata\":{{\"x\":1,\"x\":2}}}}}}", json!(update));
+    let answer = server
+        .send(reqwest::Method::POST, "/graphql", &[("content-type", "application/json")], body.as_bytes())
+        .await;
+    let answer: Value = answer.json().await.expect("JSON");
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{answer}");
+    let kept = server.gql("{ asset(path: \"a\") { metadata } }", json!({})).await;
+    assert_eq!(kept["asset"]["metadata"], json!({ "b": 1 }), "nothing of what was refused counts");
+}

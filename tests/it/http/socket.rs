@@ -1,7 +1,10 @@
 //! GraphQL over WebSocket, beyond what the conformance suite asks.
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use vellum::config::Flags;
 
 use crate::support::{Process, Socket, TestServer};
@@ -99,7 +102,7 @@ async fn subscribers_are_told_to_go_when_the_server_stops() {
     let server = TestServer::start().await;
     let mut socket = server.socket().await;
     socket.subscribe("1", "subscription { changes { cursor } }", Value::Null).await;
-    server.app.close(std::time::Duration::from_secs(5)).await;
+    server.app.close(Duration::from_secs(5)).await;
     assert_eq!(socket.close_code().await, 1001);
 }
 
@@ -172,4 +175,71 @@ async fn each_subscriber_is_told_to_go_before_the_process_ends() {
         assert_eq!(socket.close_code().await, 1001);
     }
     assert!(process.ended().await.success());
+}
+
+/// What the server says when a client sends this after the handshake: the code of its close frame.
+async fn close_code_after(server: &TestServer, bytes: &[u8]) -> Option<u16> {
+    let mut stream = TcpStream::connect(&server.address).await.expect("a connection");
+    let handshake = "GET /graphql HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-protocol: graphql-transport-ws\r\n\r\n";
+    stream.write_all(handshake.as_bytes()).await.expect("it is sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("an answer"));
+    }
+    let accepted = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    assert!(accepted.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{accepted}");
+    stream.write_all(bytes).await.expect("it is sent");
+    let mut told = Vec::new();
+    let reading = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut told));
+    let _ = reading.await.expect("it is closed");
+    match told.as_slice() {
+        [0x88, _, high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_the_protocol_is_told_how() {
+    let server = TestServer::start().await;
+    for (what, bytes, code) in [
+        ("a frame without a mask", &[0x81, 0x01, b'a'][..], 1002),
+        ("a reserved opcode", &[0x83, 0x80, 0, 0, 0, 0], 1002),
+        ("a reserved bit", &[0xc1, 0x80, 0, 0, 0, 0], 1002),
+        ("a control frame in fragments", &[0x09, 0x80, 0, 0, 0, 0], 1002),
+        (
+            "a control frame that is too long",
+            &[[0x89, 0xfe, 0x01, 0x00, 0, 0, 0, 0].as_slice(), &[7; 256]].concat(),
+            1002,
+        ),
+        ("a continuation of nothing", &[0x80, 0x80, 0, 0, 0, 0], 1002),
+        ("a text that is no UTF-8", &[0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28], 1007),
+        ("a message that is too long", &[0x81, 0xff, 0, 0, 0, 0, 0xff, 0, 0, 0, 0, 0, 0, 0], 1009),
+    ] {
+        assert_eq!(close_code_after(&server, bytes).await, Some(code), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn subscribers_who_leave_are_no_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let process = Process::serve_logging(&folder.path().join("data"), &log);
+    let address = process.base.trim_start_matches("http://").to_owned();
+    for _ in 0..5 {
+        let mut socket = Socket::connect(&address, "graphql-transport-ws").await;
+        socket.subscribe("1", "subscription { changes { cursor } }", json!({})).await;
+        socket.subscribe("2", "subscription { asset(path: \"a\") { id } }", json!({})).await;
+        socket.subscribe("3", "subscription { folder(path: \"\") { id } }", json!({})).await;
+        let told: std::collections::BTreeSet<String> =
+            [socket.next().await, socket.next().await].iter().map(|event| event["id"].to_string()).collect();
+        assert!(told.contains("\"2\"") || told.contains("\"3\""), "{told:?}");
+        drop(socket);
+    }
+    process.terminate();
+    let mut process = process;
+    process.ended().await;
+    let log = std::fs::read_to_string(log).expect("a log");
+    assert!(log.contains("INFO") && !log.contains("ERROR") && !log.contains("WARN"), "{log}");
 }

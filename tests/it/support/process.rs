@@ -27,8 +27,12 @@ impl Process {
 
     /// Memory that it has, in KiB.
     pub fn memory_kib(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, of: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let line = status.lines().find_map(|line| line.strip_prefix(of)).expect("its memory");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
@@ -39,9 +43,40 @@ impl Process {
         Self::start(&mut shell, data, &[])
     }
 
+    /// A server that is not in dev mode, with at most so many descriptors.
+    pub fn serve_openly(data: &Path, environment: &[(&str, &str)], descriptors: Option<u32>) -> Self {
+        let limit = descriptors.map_or_else(String::new, |most| format!("ulimit -n {most}; "));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{limit}exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_vellum"), "serve"]);
+        Self::run(&mut shell, data, environment)
+    }
+
+    /// A server that is not in dev mode, whose log goes into a file.
+    pub fn serve_logging(data: &Path, log: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        let log = log.display();
+        shell.args(["-c", &format!("exec \"$0\" \"$@\" 2>'{log}'"), env!("CARGO_BIN_EXE_vellum"), "serve"]);
+        Self::run(&mut shell, data, &[])
+    }
+
+    /// Begins to look at how much memory it has at most; the memory that it has now, in KiB.
+    pub fn begin_peak(&self) -> u64 {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("the peak begins anew");
+        self.memory_kib()
+    }
+
+    /// The most memory that it had since then, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
     fn start(command: &mut Command, data: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::run(command.args(["serve", "--dev"]), data, environment)
+    }
+
+    fn run(command: &mut Command, data: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = command
-            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .env_clear()
             .envs(environment.iter().copied())
