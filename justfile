@@ -43,7 +43,8 @@ spelling:
     typos
 
 # The tests, on SQLite; on PostgreSQL too when VELLUM_TEST_POSTGRES_URL names a server; and those of storage on a Garage
-# when VELLUM_TEST_GARAGE names the program (scripts/garage).
+# when VELLUM_TEST_GARAGE names the program (scripts/garage). VELLUM_TEST_SMALL_DISK names a disk of 24 MB or so that one of
+# them may fill.
 test:
     env -u VELLUM_TEST_POSTGRES_URL -u VELLUM_TEST_GARAGE cargo test --workspace --locked
     [ -z "${VELLUM_TEST_POSTGRES_URL:-}" ] || VELLUM_TEST_CASES=${VELLUM_TEST_POSTGRES_CASES:-64} \

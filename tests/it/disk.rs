@@ -206,3 +206,110 @@ async fn where_nothing_can_be_written_reading_goes_on() {
     let again = TestServer::adopt(folder).await;
     assert_eq!(again.gql(read, json!({})).await, all, "what was acknowledged is there after a restart");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn files_of_a_folder_that_others_could_read_are_closed_to_them() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions");
+    };
+    std::fs::create_dir(&data).expect("a folder");
+    set(&data, 0o755);
+    let loose = |path: &Path| path.metadata().expect("it is there").permissions().mode() & 0o077;
+    let check = |what: &str| {
+        let tops = std::fs::read_dir(&data).expect("a folder").map(|entry| entry.expect("an entry").path());
+        for path in tops.chain(files(&data)) {
+            assert_eq!(loose(&path), 0, "{what}: {}", path.display());
+        }
+    };
+    let mut process = Process::serve(&data);
+    let server = Limited { process, client: reqwest::Client::new() };
+    server.upload("photo", HOPPER.to_vec()).await;
+    check("a new library");
+    process = server.process;
+    process.kill();
+    // As an earlier release left them.
+    for part in ["vellum.db", "vellum.db-wal", "vellum.db-shm", "admin-token"] {
+        let path = data.join(part);
+        if path.exists() {
+            set(&path, 0o644);
+        }
+    }
+    set(&data.join("blobs"), 0o755);
+    set(&data.join("staging"), 0o755);
+    // What somebody put there to have it written to.
+    let victim = folder.path().join("victim");
+    std::fs::write(&victim, b"precious").expect("written");
+    symlink(&victim, data.join("staging/.probe")).expect("a link");
+    let mut process = Process::serve(&data);
+    for part in ["vellum.db", "vellum.db-wal", "blobs", "staging"] {
+        assert_eq!(loose(&data.join(part)), 0, "{part}");
+    }
+    assert_eq!(std::fs::read(&victim).expect("bytes"), b"precious");
+    process.kill();
+}
+
+/// On a small disk of its own, which `VELLUM_TEST_SMALL_DISK` names; CI always makes one.
+#[tokio::test]
+async fn on_a_full_disk_the_server_starts_and_deleting_makes_room() {
+    let Some(disk) = std::env::var_os("VELLUM_TEST_SMALL_DISK").map(PathBuf::from) else { return };
+    // Also when an earlier run broke off.
+    for left in std::fs::read_dir(&disk).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        let _ = std::fs::remove_dir_all(&left).or_else(|_| std::fs::remove_file(&left));
+    }
+    let (data, filler) = (disk.join("data"), disk.join("filler"));
+    let fill = || {
+        use std::io::Write as _;
+        let mut file = std::fs::File::options().create(true).append(true).open(&filler).expect("a file");
+        // Piece by piece, until not a byte more goes in.
+        for piece in [vec![7; 1 << 16], vec![7; 512], vec![7; 1]] {
+            while file.write_all(&piece).is_ok() {}
+        }
+    };
+    let serve = || Limited { process: Process::serve(&data), client: reqwest::Client::new() };
+    let server = serve();
+    server.upload("kept", HOPPER.to_vec()).await;
+    server.upload("large", vec![7; 6 << 20]).await;
+    let waiting = server.start_upload("waiting").await;
+    fill();
+    is_unavailable(server.send(&waiting, ROCKET.to_vec()).await).await;
+    let delete =
+        "mutation($path: String!) { deleteAsset(input: { asset: { path: $path } }) { changes { type } } }";
+    let create = "mutation { createFolder(input: { path: \"a\" }) { created } }";
+    assert!(server.ask(create, json!({})).await.get("errors").is_none(), "what is small goes on");
+    let mut process = server.process;
+    process.kill();
+    fill();
+
+    let server = serve();
+    let at = text(&waiting["target"]["url"]).find("/uploads/").expect("a path");
+    let path = text(&waiting["target"]["url"])[at..].to_owned();
+    let waiting =
+        json!({ "id": waiting["id"], "target": { "url": format!("{}{path}", server.process.base) } });
+    assert_eq!(server.get("/assets/kept").await.bytes().await.expect("bytes"), HOPPER);
+    let deleted = server.ask(delete, json!({ "path": "large" })).await;
+    assert_eq!(deleted["data"]["deleteAsset"]["changes"][0]["type"], "ASSET_DELETE", "{deleted}");
+    is_unavailable(server.send(&waiting, ROCKET.to_vec()).await).await;
+    let trash = "{ trash { nodes { ... on Asset { id } } } }";
+    let id = server.ask(trash, json!({})).await["data"]["trash"]["nodes"][0]["id"].take();
+    let purge = "mutation($id: ID!) { purgeTrash(input: { id: $id }) { purgedAssets } }";
+    let purged = server.ask(purge, json!({ "id": id })).await;
+    assert_eq!(purged["data"]["purgeTrash"]["purgedAssets"], 1, "{purged}");
+    std::fs::remove_file(&filler).expect("removed");
+    // It notices that there is room.
+    for _ in 0..200 {
+        let sent = server.send(&waiting, ROCKET.to_vec()).await;
+        if sent.status() == StatusCode::OK {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let finished = server.ask(FINISH, json!({ "id": waiting["id"] })).await;
+    assert!(finished.get("errors").is_none(), "{finished}");
+    drop(server);
+    std::fs::remove_dir_all(&data).expect("removed");
+}

@@ -1,5 +1,7 @@
 //! Bytes: caching, conditions, ranges, digests, safe headers.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
@@ -388,4 +390,36 @@ async fn a_link_in_the_data_folder_that_somebody_else_put_there_is_not_followed_
     let answer = server.get(url, &[]).await;
     assert_eq!(answer.status(), 503, "the bytes that were there are not there");
     assert!(!answer.text().await.expect("a text").contains("xxxx"));
+}
+
+#[tokio::test]
+async fn what_may_not_be_seen_is_looked_up_like_what_is_not_there() {
+    let mut server = TestServer::with(Flags::default(), "").await;
+    server.token = Some(server.admin_token());
+    for (path, visibility) in [("a/private", "PRIVATE"), ("a/archived", "PUBLIC")] {
+        let done = server.upload(json!({ "path": path, "visibility": visibility }), HOPPER).await;
+        if visibility == "PUBLIC" {
+            let archive =
+                "mutation($id: ID!) { archiveVersion(input: { versionId: $id }) { version { id } } }";
+            server.gql(archive, json!({ "id": done["version"]["id"] })).await;
+        }
+    }
+    let looked_up = async |path: &str| {
+        let before = server.app.database().statements();
+        assert_eq!(server.get(&format!("/assets/{path}"), &[]).await.status(), 404, "{path}");
+        server.app.database().statements() - before
+    };
+    // The first may have to prepare something.
+    looked_up("a/nothing").await;
+    let nothing = looked_up("a/nothing").await;
+    assert!(nothing > 0);
+    for path in ["a/private", "a/archived", "a", "b/nothing"] {
+        assert_eq!(looked_up(path).await, nothing, "{path}");
+    }
+    let began = Instant::now();
+    looked_up("a/nothing").await;
+    assert!(
+        began.elapsed() >= Duration::from_millis(2),
+        "an answer before its time tells what was not looked up"
+    );
 }

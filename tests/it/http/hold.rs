@@ -186,7 +186,7 @@ async fn websocket(attacked: &Attacked, number: usize) -> TcpStream {
 async fn sockets_with_long_messages_take_little_memory() {
     let attacked = Attacked::open(&[], None).await;
     let mut streams = Vec::new();
-    for number in 0..300 {
+    for number in 0..200 {
         streams.push(websocket(&attacked, number).await);
     }
     let before = attacked.process.begin_peak();
