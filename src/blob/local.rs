@@ -21,6 +21,7 @@ use uuid::Uuid;
 use blocks::Blocks;
 use staging::{StagingFile, receive};
 
+use super::s3::SPOOL;
 use super::{
     BlobKey, BlobStore, Incoming, Label, MARK, Outgoing, Probed, StageError, Staged, StagingKey, Verdict,
     private,
@@ -81,7 +82,7 @@ impl LocalStore {
     fn forget_imports(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.staging_folder())? {
             let entry = entry?;
-            let is_left = |name: &str| name.starts_with(IMPORT) || name.starts_with(PROBE);
+            let is_left = |name: &str| [IMPORT, PROBE, SPOOL].iter().any(|begin| name.starts_with(begin));
             let is_left = entry.file_name().to_str().is_some_and(is_left);
             if is_left && entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > IMPORT_PATIENCE) {
                 remove_if_there(&entry.path())?;
@@ -108,8 +109,14 @@ impl LocalStore {
         Err(io::Error::other(format!("{key} has {is} bytes and not {size}")))
     }
 
+    /// Where bytes wait in a folder of this kind.
+    #[must_use]
+    pub fn staging(root: &Path) -> PathBuf {
+        root.join("staging")
+    }
+
     fn staging_folder(&self) -> PathBuf {
-        self.root.join("staging")
+        Self::staging(&self.root)
     }
 
     fn staging_path(&self, key: &StagingKey) -> PathBuf {

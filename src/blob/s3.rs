@@ -7,10 +7,12 @@ mod client;
 mod direct;
 mod failure;
 mod probe;
+mod spool;
 mod transfer;
 
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -20,6 +22,8 @@ use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
 use self::failure::failure;
+pub use self::spool::SPOOL;
+use self::spool::Spool;
 use self::transfer::{Bounds, Headers, Object, copy, read, write};
 use super::label::{Disposition, content_disposition};
 use super::{
@@ -39,14 +43,17 @@ pub struct S3Store {
     bucket: String,
     prefix: String,
     public_url: Option<String>,
+    spool: Spool,
     /// For requests that are not signed here.
     plain: Connector,
 }
 
 impl S3Store {
-    /// Gets ready to speak to a bucket. Nothing is asked of it yet, since it may be away now and back later.
-    pub async fn open(bucket: &Bucket) -> Self {
+    /// Gets ready to speak to a bucket; parts of long bodies wait in the folder `spool`. Nothing is asked of the bucket yet, since
+    /// it may be away now and back later.
+    pub async fn open(bucket: &Bucket, spool: &Path) -> Self {
         Self {
+            spool: Spool::new(spool),
             client: client::connect(bucket).await,
             bucket: bucket.bucket.clone(),
             prefix: bucket.prefix.clone(),
@@ -172,7 +179,7 @@ impl BlobStore for S3Store {
 
     async fn stage(&self, key: &StagingKey, body: Incoming<'_>, limit: u64) -> Result<Staged, StageError> {
         let bounds = Bounds { limit, expected: 0 };
-        write(&self.client, &self.staging(key), body, bounds, None).await
+        write(&self.client, &self.staging(key), body, bounds, None, &self.spool).await
     }
 
     async fn secure(&self, staging: &StagingKey, key: &BlobKey, label: &Label) -> io::Result<()> {
@@ -233,7 +240,7 @@ impl BlobStore for S3Store {
         label: &Label,
     ) -> Result<Staged, StageError> {
         let bounds = Bounds { limit: u64::MAX, expected: size };
-        write(&self.client, &self.blob(key), body, bounds, Some(&headers(label))).await
+        write(&self.client, &self.blob(key), body, bounds, Some(&headers(label)), &self.spool).await
     }
 
     async fn kept(&self, shard: u8) -> io::Result<Vec<(BlobKey, u64)>> {

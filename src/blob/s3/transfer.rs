@@ -8,11 +8,12 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::client::{copying, joining, sending};
 use super::failure::failure;
+use super::spool::{Part, Spool};
 use crate::blob::seen::{Seen, unhex};
 use crate::blob::{Incoming, Outgoing, StageError, Staged};
 
@@ -58,14 +59,16 @@ pub async fn write(
     mut body: Incoming<'_>,
     bounds: Bounds,
     headers: Option<&Headers>,
+    spool: &Spool,
 ) -> Result<Staged, StageError> {
     let part = usize::try_from(bounds.expected.div_ceil(MAX_PARTS)).unwrap_or(usize::MAX).max(PART);
     let mut pieces =
-        Pieces { seen: Seen::default(), size: 0, limit: bounds.limit, part, rest: BytesMut::new() };
+        Pieces { seen: Seen::default(), size: 0, limit: bounds.limit, part, rest: Bytes::new(), spool };
     let (first, more) = pieces.next(&mut body).await?;
     if !more {
         let staged = pieces.seen.staged();
-        put(client, to, first, &staged, headers).await.map_err(StageError::Store)?;
+        let (bytes, _permit) = first.ready().await.map_err(StageError::Store)?;
+        put(client, to, bytes, &staged, headers).await.map_err(StageError::Store)?;
         return Ok(staged);
     }
     let upload = begin(client, to, headers).await.map_err(StageError::Store)?;
@@ -84,8 +87,8 @@ async fn write_parts(
     client: &Client,
     to: &Object,
     upload: &str,
-    first: Bytes,
-    pieces: &mut Pieces,
+    first: Part,
+    pieces: &mut Pieces<'_>,
     body: &mut Incoming<'_>,
 ) -> Result<(), StageError> {
     let (mut parts, mut piece, mut more) = (Vec::new(), first, true);
@@ -93,7 +96,10 @@ async fn write_parts(
         let number =
             i32::try_from(parts.len() + 1).map_err(|error| StageError::Store(io::Error::other(error)))?;
         // The next piece comes in while this one goes out.
-        let sending = send_part(client, to, upload, number, piece);
+        let sending = async {
+            let (bytes, _permit) = piece.ready().await?;
+            send_part(client, to, upload, number, bytes).await
+        };
         if !more {
             parts.push(sending.await.map_err(StageError::Store)?);
             return complete(client, to, upload, parts).await.map_err(StageError::Store);
@@ -105,30 +111,34 @@ async fn write_parts(
 }
 
 /// A body in pieces of the size of a part.
-struct Pieces {
+struct Pieces<'a> {
     seen: Seen,
     size: u64,
     limit: u64,
     part: usize,
-    rest: BytesMut,
+    /// What came for the next one.
+    rest: Bytes,
+    spool: &'a Spool,
 }
 
-impl Pieces {
+impl Pieces<'_> {
     /// The next one, and whether there may be more.
-    async fn next(&mut self, body: &mut Incoming<'_>) -> Result<(Bytes, bool), StageError> {
-        while self.rest.len() < self.part {
-            let Some(bytes) = body.next().await else {
-                return Ok((self.rest.split().freeze(), false));
-            };
-            let bytes = bytes.map_err(StageError::Body)?;
-            self.size += bytes.len() as u64;
+    async fn next(&mut self, body: &mut Incoming<'_>) -> Result<(Part, bool), StageError> {
+        let mut part = self.spool.part();
+        loop {
+            let fits = self.rest.len().min(self.part - part.len());
+            part.push(&self.rest.split_to(fits)).await.map_err(StageError::Store)?;
+            if part.len() == self.part {
+                return Ok((part, true));
+            }
+            let Some(bytes) = body.next().await else { return Ok((part, false)) };
+            self.rest = bytes.map_err(StageError::Body)?;
+            self.size += self.rest.len() as u64;
             if self.size > self.limit {
                 return Err(StageError::TooLong);
             }
-            self.seen.add(&bytes);
-            self.rest.extend_from_slice(&bytes);
+            self.seen.add(&self.rest);
         }
-        Ok((self.rest.split_to(self.part).freeze(), true))
     }
 }
 
