@@ -307,7 +307,9 @@ async fn open_stores(config: &Config) -> anyhow::Result<Stores> {
                     private::make_folder(folder).map_err(Into::into).and_then(|()| LocalStore::open(folder));
                 Arc::new(opened.with_context(|| format!("cannot use the storage backend {name}"))?)
             }
-            Backend::S3(bucket) => Arc::new(S3Store::open(bucket, &LocalStore::staging(&config.data_dir)).await),
+            Backend::S3(bucket) => {
+                Arc::new(S3Store::open(bucket, &LocalStore::staging(&config.data_dir)).await)
+            }
         };
         stores.insert(name.clone(), store);
     }

@@ -44,6 +44,7 @@ impl Reserve {
             Self { folder: folder.to_owned(), is_released: AtomicBool::new(false), changing: Mutex::new(()) };
         reserve.restore();
         reserve.release();
+        reserve.remember();
         reserve
     }
 
@@ -83,6 +84,16 @@ impl Reserve {
             }
             if self.is_released.swap(false, Ordering::Relaxed) {
                 tracing::info!(disk = %self.folder.display(), "the disk has room again: uploads are taken");
+            }
+            Ok(())
+        });
+    }
+
+    /// What was released before a restart is not forgotten.
+    fn remember(&self) {
+        self.change(|space| {
+            if space.free < FILES * space.file() && self.files().any(|file| !file.exists()) {
+                self.is_released.store(true, Ordering::Relaxed);
             }
             Ok(())
         });

@@ -69,7 +69,9 @@ impl LocalStore {
         sync_folder(folder).with_context(|| format!("cannot sync {}", folder.display()))?;
         match store.check_writable() {
             // There is more to do than to write.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
                 tracing::error!(folder = %folder.display(), "the disk is full: nothing new can be stored");
             }
             checked => checked.with_context(|| format!("cannot write to {}", folder.display()))?,

@@ -92,6 +92,8 @@ const INERT: [&str; 73] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaType {
     essence: String,
+    /// Whether it stands for a text that is none.
+    is_made_up: bool,
     /// Names in lower case, each once; values without quotes.
     parameters: Vec<(String, String)>,
 }
@@ -119,13 +121,13 @@ impl MediaType {
                 parameters.push((name, value.unquoted_str().into_owned()));
             }
         }
-        Some(Self { essence, parameters })
+        Some(Self { essence, is_made_up: false, parameters })
     }
 
     /// The type of bytes that a row names; [`MediaType::UNKNOWN`] where an earlier release let in what is none.
     #[must_use]
     pub fn of_stored(text: &str) -> Self {
-        let unknown = || Self { essence: Self::UNKNOWN.to_owned(), parameters: Vec::new() };
+        let unknown = || Self { essence: Self::UNKNOWN.to_owned(), is_made_up: true, parameters: Vec::new() };
         Self::parse(text).unwrap_or_else(unknown)
     }
 
@@ -139,8 +141,9 @@ impl MediaType {
     #[must_use]
     pub fn is_inert(&self) -> bool {
         let is_of_family = INERT_FAMILIES.iter().any(|family| self.essence.starts_with(family));
-        // `video/x+xml` is XML, which browsers run scripts in.
-        (is_of_family && !self.essence.contains('+')) || INERT.contains(&self.essence.as_str())
+        // A copy elsewhere may be labelled as it was then. `video/x+xml` is XML, which browsers run scripts in.
+        !self.is_made_up
+            && ((is_of_family && !self.essence.contains('+')) || INERT.contains(&self.essence.as_str()))
     }
 
     /// The value of a `Content-Type` header. Parameters that need quotes are left out, since not all clients parse quotes;

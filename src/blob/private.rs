@@ -45,11 +45,14 @@ pub fn close(path: &Path) -> io::Result<()> {
         metadata => metadata?.permissions(),
     };
     let mode = permissions.mode();
-    if mode & 0o077 == 0 {
+    if mode.trailing_zeros() >= 6 {
         return Ok(());
     }
-    tracing::info!(path = %path.display(), "taking the rights of other users away");
-    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7700)).map_err(|error| {
+    let closed = fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7700));
+    if closed.is_ok() {
+        tracing::info!(path = %path.display(), "took the rights of other users away");
+    }
+    closed.map_err(|error| {
         let path = path.display();
         io::Error::new(
             error.kind(),

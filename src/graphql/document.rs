@@ -5,7 +5,6 @@
 //! what passed. Valid documents are kept, so a repeated one costs a look-up.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use apollo_compiler::executable::{Operation as ValidOperation, OperationType, Selection as Selected};
@@ -26,13 +25,12 @@ use super::{Params, cost, guard, literal, variables};
 use crate::app::OperationName;
 use crate::config::Graphql as Limits;
 use crate::domain::actor::{Actor, Role};
+use crate::domain::version::Memory;
 
 /// Memory for kept documents, in bytes.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes that a parsed document takes for each byte of its text, at most: two trees, with short names in them.
 const BYTES_A_BYTE: usize = 64;
-/// Memory for documents that are kept or in use, in bytes. New ones of anonymous clients are refused beyond half of it.
-const LIVE_BYTES: usize = 256 * 1024 * 1024;
 /// Bytes of memory that one unit of weight stands for.
 const UNIT: usize = 512;
 /// Bytes that a value of a variable takes, with its copies.
@@ -117,20 +115,12 @@ pub struct Documents {
     stored: Stored,
     schema: Arc<Valid<ValidatorSchema>>,
     kept: Cache<String, Arc<Document>>,
-    /// Bytes of all documents that are kept or in use.
-    live: Arc<AtomicUsize>,
 }
 
-/// Counts a document as long as it is in memory.
+/// Counts a document as long as it is in memory: for the client that sent it first.
 struct Live {
     bytes: usize,
-    all: Arc<AtomicUsize>,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
+    _held: Box<dyn Send + Sync>,
 }
 
 struct Document {
@@ -166,16 +156,16 @@ impl Documents {
         };
         let kept = Cache::builder().weigher(weigh).max_capacity(CACHE_BYTES).build();
         let stored = Stored::new(trusted, limits.persisted_queries);
-        Self { limits: Arc::new(limits), stored, schema: Arc::new(schema), kept, live: Arc::default() }
+        Self { limits: Arc::new(limits), stored, schema: Arc::new(schema), kept }
     }
 
     /// Readies the operation that a request names.
     ///
     /// # Errors
     /// Those of the document or of its variables.
-    pub fn prepare(&self, params: &Params, actor: &Actor) -> Result<Operation, Refusal> {
+    pub fn prepare(&self, params: &Params, memory: &dyn Memory) -> Result<Operation, Refusal> {
         let named = self.stored.find(params)?;
-        let document = self.document(&named.text, actor)?;
+        let document = self.document(&named.text, memory)?;
         if let Some(hash) = named.keep_as {
             self.stored.keep(hash, &named.text);
         }
@@ -223,31 +213,25 @@ impl Documents {
         if cost > limits.max_cost { Err(cost::refusal(limits.max_cost)) } else { Ok(cost) }
     }
 
-    fn document(&self, text: &str, actor: &Actor) -> Result<Arc<Document>, Refusal> {
+    fn document(&self, text: &str, memory: &dyn Memory) -> Result<Arc<Document>, Refusal> {
         if let Some(document) = self.kept.get(text) {
             return Ok(document);
         }
-        let document = Arc::new(self.parse(text, self.room(text, actor)?)?);
+        let document = Arc::new(self.parse(text, self.room(text, memory)?)?);
         self.kept.insert(text.to_owned(), Arc::clone(&document));
         Ok(document)
     }
 
     /// Counts a document that is about to be parsed.
-    fn room(&self, text: &str, actor: &Actor) -> Result<Live, Refusal> {
+    fn room(&self, text: &str, memory: &dyn Memory) -> Result<Live, Refusal> {
         let bytes = text.len().saturating_mul(BYTES_A_BYTE);
-        let most = if actor.role < Role::Viewer { LIVE_BYTES / 2 } else { LIVE_BYTES };
-        let fits = |live: usize| live.saturating_add(bytes) <= most;
-        if !fits(self.live.load(Ordering::Relaxed)) {
+        let counted = memory.hold(bytes as u64).or_else(|_| {
             // The cache lets go of documents a while after it took others.
             self.kept.run_pending_tasks();
-            if !fits(self.live.load(Ordering::Relaxed)) {
-                let message =
-                    "as many documents are in use as may: send one that was sent before, or try again later";
-                return Err(Refusal::new(message, "RATE_LIMITED"));
-            }
-        }
-        self.live.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Live { bytes, all: Arc::clone(&self.live) })
+            memory.hold(bytes as u64)
+        });
+        let counted = counted.map_err(|error| Refusal::new(error.to_string(), error.code()))?;
+        Ok(Live { bytes, _held: counted })
     }
 
     fn parse(&self, text: &str, live: Live) -> Result<Document, Refusal> {
@@ -454,8 +438,11 @@ impl Flattened<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::config::{Config, Flags};
+    use crate::domain::error::Error;
 
     fn documents() -> Documents {
         let limits = Config::load(None, &Flags::default()).expect("defaults").graphql;
@@ -466,7 +453,7 @@ mod tests {
         let documents = documents();
         let variables = serde_json::value::to_raw_value(variables).ok();
         let params = Params { query: Some(query.to_owned()), variables, ..Params::default() };
-        documents.prepare(&params, &Actor::dev()).map_err(|refusal| refusal.0)
+        documents.prepare(&params, &unbounded()).map_err(|refusal| refusal.0)
     }
 
     #[test]
@@ -483,20 +470,44 @@ mod tests {
         }
     }
 
+    /// Memory for so many bytes.
+    struct Bounded(u64, Arc<AtomicU64>);
+
+    struct Held(u64, Arc<AtomicU64>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.1.fetch_sub(self.0, Ordering::Relaxed);
+        }
+    }
+
+    impl Memory for Bounded {
+        fn hold(&self, bytes: u64) -> Result<Box<dyn Send + Sync>, Error> {
+            let held = Held(bytes, Arc::clone(&self.1));
+            let all = self.1.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            if all > self.0 { Err(Error::RateLimited("too much".to_owned())) } else { Ok(Box::new(held)) }
+        }
+    }
+
+    fn unbounded() -> Bounded {
+        Bounded(u64::MAX, Arc::default())
+    }
+
     #[test]
-    fn documents_in_use_are_bounded() {
+    fn documents_count_as_long_as_they_are_kept_or_in_use() {
         let documents = documents();
-        let fields = "path ".repeat(4000);
-        let query = |number: usize| format!("query Q{number} {{ root {{ {fields} }} }}");
-        let prepare = |number: usize, actor: &Actor| {
-            documents.prepare(&Params { query: Some(query(number)), ..Params::default() }, actor)
+        let memory = Bounded(8 * 1024 * 1024, Arc::default());
+        let fields = "path ".repeat(2000);
+        let prepare = |number: usize| {
+            let query = Some(format!("query Q{number} {{ root {{ {fields} }} }}"));
+            documents.prepare(&Params { query, ..Params::default() }, &memory)
         };
-        let anonymous = Actor::anonymous();
-        let running: Vec<_> = (0..200).map_while(|number| prepare(number, &anonymous).ok()).collect();
-        assert!((20..200).contains(&running.len()), "{}", running.len());
-        assert!(prepare(1000, &Actor::dev()).is_ok(), "those with a role have more");
-        drop(running);
-        assert!(prepare(1001, &anonymous).is_ok());
+        let running: Vec<_> = (0..100).map_while(|number| prepare(number).ok()).collect();
+        assert!((5..100).contains(&running.len()), "{}", running.len());
+        let refused = prepare(1000).err().expect("there is no room");
+        assert!(refused.is_for_now(), "{refused:?}");
+        drop((running, documents));
+        assert_eq!(memory.1.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -504,7 +515,7 @@ mod tests {
         let query = "mutation($no: Boolean!) { ...F ... @include(if: $no) { b: __typename } a: __typename }
                      fragment F on Mutation { a: __typename c: __typename @skip(if: true) }";
         let documents = documents();
-        let document = documents.document(query, &Actor::dev()).expect("valid");
+        let document = documents.document(query, &unbounded()).expect("valid");
         let variables = Variables::from_json(json!({"no": false}));
         let executable = document.executable_for(None, OperationKind::Mutation, &variables);
         let (_, operation) = executable.operations.iter().next().expect("one");

@@ -144,12 +144,12 @@ impl Graphql {
         })
     }
 
-    /// Parses and validates a request. What passes begins to execute; what does not never does.
+    /// Parses and validates a request; `memory` counts its document. What passes begins to execute; what does not never does.
     ///
     /// # Errors
     /// The errors of a document or of variables that cannot be used.
-    pub fn prepare(&self, params: &Params, actor: &Actor) -> Result<Operation, Refusal> {
-        let prepared = self.documents.prepare(params, actor).and_then(|operation| {
+    pub fn prepare(&self, params: &Params, actor: &Actor, memory: &dyn Memory) -> Result<Operation, Refusal> {
+        let prepared = self.documents.prepare(params, memory).and_then(|operation| {
             let max = self.stranger_max_cost;
             if actor.scope() == Scope::Shown && operation.cost > max {
                 return Err(cost::refusal(max));

@@ -39,6 +39,7 @@ pub async fn evenly(Extension(caller): Extension<Caller>, request: Request, next
 /// `GET /assets/{path}`: the published bytes, or where they went; `GET /assets/v/{versionId}`: those of a version.
 pub async fn stable(
     State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
     method: Method,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
@@ -46,13 +47,20 @@ pub async fn stable(
     let Path(path) = path.map_err(|_| unreadable())?;
     let actor = server.auth().session(&headers).await?.actor;
     if let Some(content) = version_by_path(&server, &actor, &path).await? {
-        return send(&server, &method, &headers, File::of_version(content, Lifetime::Immutable)).await;
+        return send(
+            &server,
+            caller.client,
+            &method,
+            &headers,
+            File::of_version(content, Lifetime::Immutable),
+        )
+        .await;
     }
     let nowhere = |_| Error::NotFound(format!("nothing is published at {path}"));
     let path = TreePath::parse_named(&path, "path").map_err(nowhere)?;
     match version::published_at(server.app(), &actor, &path).await? {
         Found::Content(content) => {
-            send(&server, &method, &headers, File::of_version(content, Lifetime::Stable)).await
+            send(&server, caller.client, &method, &headers, File::of_version(content, Lifetime::Stable)).await
         }
         Found::Moved(url) => Ok(moved(&url)),
     }
@@ -71,6 +79,7 @@ fn moved(url: &str) -> Response {
 /// `GET /v/{versionId}/{filename}`: the bytes of a version. The filename is for people and their downloads.
 pub async fn version(
     State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
     method: Method,
     path: Result<Path<(String, String)>, PathRejection>,
     signed: Signed,
@@ -81,19 +90,27 @@ pub async fn version(
     let Some(signature) = &signed.signature else {
         let actor = server.auth().session(&headers).await?.actor;
         let content = version::content(server.app(), Credential::Actor(&actor), id).await?;
-        return send(&server, &method, &headers, File::of_version(content, Lifetime::Immutable)).await;
+        return send(
+            &server,
+            caller.client,
+            &method,
+            &headers,
+            File::of_version(content, Lifetime::Immutable),
+        )
+        .await;
     };
     let (expires, disposition) = (signed.expires.unwrap_or_default(), signed.disposition.unwrap_or_default());
     let disposition = version::check_signature(server.app(), id, &expires, &disposition, signature)?;
     let content = version::content(server.app(), Credential::Signature, id).await?;
     // Its bytes are for ever, but this way to them is not.
     let file = File::of_version(content, Lifetime::Stable).with_disposition(disposition);
-    send(&server, &method, &headers, file).await
+    send(&server, caller.client, &method, &headers, file).await
 }
 
 /// `GET /storage/{storageId}`: the bytes of a stored file, for whoever has its URL.
 pub async fn stored(
     State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
     method: Method,
     Path(id): Path<String>,
     signed: Signed,
@@ -103,7 +120,7 @@ pub async fn stored(
     let id: StoredFileId =
         id.parse().map_err(|_| Error::NotFound(format!("there is no stored file {id}")))?;
     let (file, blob) = stored_file::content(server.app(), &actor, id, signed.signature.as_deref()).await?;
-    send(&server, &method, &headers, File::stored(file, blob)).await
+    send(&server, caller.client, &method, &headers, File::stored(file, blob)).await
 }
 
 /// Another method than GET or HEAD at a URL of bytes. A signature is good for these two alone.

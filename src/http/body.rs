@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
+use axum::http::Version;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -27,24 +28,35 @@ pub enum Refused {
 pub async fn read(
     limits: &Limits,
     client: Client,
+    version: Version,
     body: Body,
     most: usize,
 ) -> Result<(Bytes, Reservation), Refused> {
     if body.size_hint().lower() > most as u64 {
         return Err(Refused::Long);
     }
-    timeout(PATIENCE, collect(limits, client, body, most)).await.unwrap_or(Err(Refused::Slow))
+    let uncounted = uncounted(version);
+    timeout(PATIENCE, collect(limits, client, uncounted, body, most)).await.unwrap_or(Err(Refused::Slow))
+}
+
+/// Bytes of a request that its connection takes by itself; on HTTP/2 a connection has many requests.
+pub const fn uncounted(version: Version) -> usize {
+    match version {
+        Version::HTTP_2 => 0,
+        _ => SHORT,
+    }
 }
 
 async fn collect(
     limits: &Limits,
     client: Client,
+    uncounted: usize,
     body: Body,
     most: usize,
 ) -> Result<(Bytes, Reservation), Refused> {
     let expected = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
     // What is not let in is not read.
-    let counted = expected.filter(|length| *length > SHORT).unwrap_or_default();
+    let counted = expected.filter(|length| *length > uncounted).unwrap_or_default();
     let mut held = limits.reserve(client, Resource::Memory, counted).map_err(Refused::NoRoom)?;
     let mut pieces = body.into_data_stream();
     let mut all = BytesMut::new();
@@ -54,7 +66,7 @@ async fn collect(
         if length > most {
             return Err(Refused::Long);
         }
-        if length > SHORT {
+        if length > uncounted {
             held.grow_to(length).map_err(Refused::NoRoom)?;
         }
         if expected == Some(piece.len()) {

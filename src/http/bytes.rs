@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::Server;
 use super::error::{self, HttpError};
+use super::limits::{Client, Reservation, Resource};
 use crate::blob::{BlobKey, BlobStore, MediaType, SMALL, label, unhex};
 use crate::domain::delivery::{self, Delivery, Wanted};
 use crate::domain::error::Error;
@@ -39,6 +40,7 @@ pub enum Lifetime {
 /// When the store does not have the bytes, or has others.
 pub async fn send(
     server: &Server,
+    client: Client,
     method: &Method,
     request: &HeaderMap,
     file: File,
@@ -69,11 +71,11 @@ pub async fn send(
         }
         Ranges::Whole if *method == Method::HEAD => (StatusCode::OK, file.size, Body::empty()),
         Ranges::Whole if file.size == 0 => (StatusCode::OK, 0, Body::empty()),
-        Ranges::Whole => (StatusCode::OK, file.size, file.body(server, 0..=file.size - 1).await?),
+        Ranges::Whole => (StatusCode::OK, file.size, file.body(server, client, 0..=file.size - 1).await?),
         Ranges::One(range) => {
             headers.insert(header::CONTENT_RANGE, value(&file.content_range(&range)));
             let length = range.end() - range.start() + 1;
-            (StatusCode::PARTIAL_CONTENT, length, file.body(server, range).await?)
+            (StatusCode::PARTIAL_CONTENT, length, file.body(server, client, range).await?)
         }
         Ranges::Many(ranges) => {
             let multipart = Multipart::new(&file, ranges);
@@ -83,7 +85,8 @@ pub async fn send(
                 multipart.of(&file.whole(server).await?)?
             } else {
                 let store = server.app().store(&file.backend).map_err(Error::storage)?;
-                multipart.body(&file, Arc::clone(store))
+                let open = server.limits().reserve(client, Resource::Files, 1).map_err(Error::from)?;
+                multipart.body(&file, Arc::clone(store), open)
             };
             (StatusCode::PARTIAL_CONTENT, length, body)
         }
@@ -297,7 +300,12 @@ impl File {
         all.map_err(Error::storage)
     }
 
-    async fn body(&self, server: &Server, range: RangeInclusive<u64>) -> Result<Body, HttpError> {
+    async fn body(
+        &self,
+        server: &Server,
+        client: Client,
+        range: RangeInclusive<u64>,
+    ) -> Result<Body, HttpError> {
         let (start, end) = (*range.start(), range.end() + 1);
         if self.size <= SMALL {
             return Ok(Body::from(self.whole(server).await?.slice(indexes(&range)?)));
@@ -307,9 +315,15 @@ impl File {
             let bytes = store.read(&self.key, self.size, start..end).await;
             return Ok(Body::from(bytes.map_err(Error::storage)?));
         }
-        Ok(Body::from_stream(store.stream(&self.key, self.size, start..end).await.map_err(Error::storage)?))
+        // Before it is opened: a client on HTTP/2 may ask for a hundred at a time.
+        let open = server.limits().reserve(client, Resource::Files, 1).map_err(Error::from)?;
+        let blocks = store.stream(&self.key, self.size, start..end).await.map_err(Error::storage)?;
+        Ok(Body::from_stream(blocks.inspect(move |_| held(&open))))
     }
 }
+
+/// What is held goes with the stream that it was moved into.
+const fn held(_: &Reservation) {}
 
 /// A range of bytes that are in memory.
 fn indexes(range: &RangeInclusive<u64>) -> Result<Range<usize>, Error> {
@@ -394,7 +408,7 @@ impl Multipart {
         Ok(Body::from(body.freeze()))
     }
 
-    fn body(self, file: &File, store: Arc<dyn BlobStore>) -> Body {
+    fn body(self, file: &File, store: Arc<dyn BlobStore>, open: Reservation) -> Body {
         let (key, size) = (file.key, file.size);
         let parts = stream::iter(self.parts).then(move |(head, range)| {
             let store = Arc::clone(&store);
@@ -404,7 +418,7 @@ impl Multipart {
             }
         });
         let end = stream::iter([Ok(self.end)]);
-        Body::from_stream(parts.try_flatten().chain(end))
+        Body::from_stream(parts.try_flatten().chain(end).inspect(move |_| held(&open)))
     }
 }
 

@@ -44,6 +44,8 @@ struct State {
     address: IpAddr,
     held: Mutex<Option<Reservation>>,
     is_known: AtomicBool,
+    /// Whether a request came on it: from then on it counts among those of all anonymous clients.
+    is_asking: AtomicBool,
     /// Requests that are being answered.
     busy: AtomicUsize,
     /// Since when it waits, by the clock of [`Waiting`]; 0 while it does not.
@@ -66,7 +68,8 @@ impl Connections {
     /// # Errors
     /// When none of them waits.
     pub fn open(&self, address: IpAddr, is_proxy: bool) -> Result<Connection, Exceeded> {
-        let client = if is_proxy { PROXIES } else { Client::Anonymous(address) };
+        // Nobody knows yet who it is: it may be one of those for whom a part is kept.
+        let client = if is_proxy { PROXIES } else { Client::Unproven(address) };
         let reserve = || self.0.limits.reserve(client, Resource::Connections, 1);
         let held = match reserve() {
             Ok(held) => held,
@@ -82,6 +85,7 @@ impl Connections {
             address: network(address),
             held: Mutex::new(Some(held)),
             is_known: AtomicBool::new(is_proxy),
+            is_asking: AtomicBool::new(is_proxy),
             busy: AtomicUsize::new(0),
             since: AtomicU64::new(0),
             gone: CancellationToken::new(),
@@ -157,15 +161,32 @@ impl Connection {
         Busy(Some(self.clone()))
     }
 
-    /// Its client showed a token that was accepted: it counts for that one, and never gives way.
-    pub fn known_by(&self, client: Client) {
+    /// A request of `client` came on it. With a token that was accepted, it counts for that one and never gives way.
+    ///
+    /// # Errors
+    /// When all anonymous clients together have as many as they may.
+    pub fn used_by(&self, client: Client) -> Result<(), Exceeded> {
         let Open { connections, state } = &*self.0;
-        if matches!(client, Client::Token(_)) && !state.is_known.swap(true, Ordering::Relaxed) {
-            connections.waiting().remove(state);
-            if let Some(held) = state.held().as_mut() {
-                // The holder of a token may have as many as there are.
-                let _ = held.hand_over(client);
+        if state.is_known.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match client {
+            Client::Token(_) => {
+                let mut held = state.held();
+                // One that has very many keeps some that give way.
+                if held.as_mut().is_some_and(|held| held.hand_over(client).is_ok()) {
+                    state.is_known.store(true, Ordering::Relaxed);
+                    drop(held);
+                    connections.waiting().remove(state);
+                }
+                Ok(())
             }
+            Client::Anonymous(_) if !state.is_asking.load(Ordering::Relaxed) => {
+                state.held().as_mut().map_or(Ok(()), |held| held.hand_over(client))?;
+                state.is_asking.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -200,6 +221,21 @@ mod tests {
 
     fn address(number: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, number])
+    }
+
+    #[test]
+    fn a_part_is_left_to_clients_that_are_known_once_they_ask() {
+        let connections = connections();
+        let mut busy = Vec::new();
+        let mut ask = |number, client: Client| {
+            let connection = connections.open(address(number), false).expect("there is room to ask");
+            let used = connection.used_by(client);
+            busy.push((connection.busy(), connection));
+            used
+        };
+        let asked: Vec<_> = (0..16).map(|number| ask(number, Client::Anonymous(address(number)))).collect();
+        assert_eq!(asked.iter().filter(|asked| asked.is_ok()).count(), 15);
+        assert!(ask(20, Client::Token([1; 32])).is_ok());
     }
 
     /// Twenty connections, of which anonymous clients have fifteen, and an address ten.
@@ -242,7 +278,7 @@ mod tests {
     fn who_shows_a_token_keeps_its_connection_and_proxies_are_not_counted() {
         let connections = connections();
         let known = connections.open(address(1), false).expect("one");
-        known.known_by(Client::Token([1; 32]));
+        known.used_by(Client::Token([1; 32])).expect("it is known");
         let proxied: Vec<_> = (0..4).map(|_| connections.open(address(9), true).expect("one")).collect();
         let held: Vec<_> = (0..30).map(|number| connections.open(address(number), false)).collect();
         assert!(held.iter().all(Result::is_ok), "the oldest gave way");

@@ -2,7 +2,7 @@
 //! often that one may ask, and the headers that tell browsers to be careful.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::auth::Session;
 use super::connections::Connection;
 use super::error;
-use super::limits::{Client, RateLimits, answers};
+use super::limits::{Client, RETRY_AFTER, RateLimits, answers};
 use super::{Server, graphql, trace};
 use crate::app::{App, RequestId};
 use crate::domain::error::Error;
@@ -38,6 +38,8 @@ pub struct Edge {
     limits: Option<Arc<RateLimits>>,
     /// Whether clients reach the server by https.
     encrypted: bool,
+    /// Whether it was said that a proxy may be missing among `proxies`.
+    warned: AtomicBool,
 }
 
 impl Edge {
@@ -61,7 +63,12 @@ impl Edge {
             });
         }
         let encrypted = app.public_url().starts_with("https://");
-        Self { proxies: app.config().trusted_proxies.clone(), limits, encrypted }
+        Self {
+            proxies: app.config().trusted_proxies.clone(),
+            limits,
+            encrypted,
+            warned: AtomicBool::new(false),
+        }
     }
 
     /// Whether what somebody at this address says of where a request comes from is believed.
@@ -75,6 +82,10 @@ impl Edge {
     fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut address = peer.to_canonical();
         if !self.trusts(address) {
+            // Behind a proxy that is not listed, all clients are one address, and have what one may have.
+            if headers.contains_key(FORWARDED_FOR) && !self.warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%address, "X-Forwarded-For comes from an address that is not among trusted_proxies");
+            }
             return address;
         }
         let values: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
@@ -158,25 +169,32 @@ pub async fn limit(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Some(connection) = request.extensions().get::<Connection>() {
-        connection.known_by(caller.client);
+    let is_graphql = request.uri().path() == "/graphql";
+    let connection = request.extensions().get::<Connection>().cloned();
+    let used = connection.as_ref().map_or(Ok(()), |connection| connection.used_by(caller.client));
+    if let Err(exceeded) = used {
+        let mut response = refuse(&server, is_graphql, exceeded.into(), RETRY_AFTER);
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return response;
     }
     // Pages ask whether they may send something without the token that they will send it with.
     let asks = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let counted = if asks { Ok(()) } else { server.edge().count(caller.client) };
-    let is_graphql = request.uri().path() == "/graphql";
-    let (error, wait) = match counted {
-        Ok(()) => {
-            let version = request.version();
-            let response = next.run(request).await;
-            match answers::count(server.limits(), caller.client, version, response).await {
-                Ok(response) => return response,
-                Err(refusal) => refusal,
-            }
-        }
-        Err(wait) => (too_often(wait), wait),
-    };
+    if let Err(wait) = counted {
+        return refuse(&server, is_graphql, too_often(wait), wait);
+    }
+    let version = request.version();
+    let response = next.run(request).await;
+    let busy = || connection.as_ref().map(Connection::busy);
+    match answers::count(server.limits(), caller.client, version, response, busy).await {
+        Ok(response) => response,
+        Err((error, wait)) => refuse(&server, is_graphql, error, wait),
+    }
+}
+
+fn refuse(server: &Server, is_graphql: bool, error: Error, wait: u64) -> Response {
     server.app().metrics().rate_limited();
     let mut response = if is_graphql { graphql::refused(&error) } else { error::refused(error) };
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
@@ -263,7 +281,7 @@ mod tests {
 
     fn address(peer: &str, said: &[&str]) -> String {
         let proxies = ["127.0.0.1/32", "10.0.0.0/8"].map(|net| net.parse().expect("a network")).to_vec();
-        let edge = Edge { proxies, limits: None, encrypted: false };
+        let edge = Edge { proxies, limits: None, encrypted: false, warned: AtomicBool::new(false) };
         let mut headers = HeaderMap::new();
         for value in said {
             headers.append(FORWARDED_FOR, HeaderValue::from_str(value).expect("a value"));

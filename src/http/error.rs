@@ -38,7 +38,7 @@ impl IntoResponse for HttpError {
             problem["errorId"] = id.into();
         }
         let mut response = respond(status(&error), problem);
-        if matches!(error, Error::RateLimited(_)) {
+        if matches!(error, Error::RateLimited(_) | Error::Unavailable { .. }) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
         }
         if matches!(error, Error::Unauthenticated(_)) {

@@ -41,7 +41,7 @@ pub async fn endpoint(State(server): State<Server>, request: Request) -> Respons
     let query_string = parts.uri.query().unwrap_or_default();
     let for_people = parts.method == Method::GET && accepts(&parts.headers, "text/html");
     if for_people && !has_query(query_string) && server.app().config().graphql.explorer {
-        return ui::explorer_page(&server, &parts);
+        return ui::explorer_page();
     }
     let media_type = match (negotiate(&parts.headers), Framing::accepted(&parts.headers)) {
         (Some(media_type), _) => media_type,
@@ -73,10 +73,13 @@ async fn get(server: &Server, parts: &Parts, media_type: MediaType) -> Response 
         return refuse(StatusCode::FORBIDDEN, media_type, "this page's origin is not among allowed_origins");
     }
     match params::from_query(parts.uri.query().unwrap_or_default()) {
-        // Its text came with the head of the request, which is short.
         Ok(params) => {
-            let held = server.limits().count(Caller::of(parts).client, 0);
-            run(server, parts, (params, held), media_type).await
+            let length = parts.uri.query().map_or(0, str::len);
+            let counted = if length > body::uncounted(parts.version) { length } else { 0 };
+            match server.limits().reserve(Caller::of(parts).client, Resource::Memory, counted) {
+                Ok(held) => run(server, parts, (params, held), media_type).await,
+                Err(exceeded) => busy(server, &exceeded.into()),
+            }
         }
         Err(message) => refuse(StatusCode::BAD_REQUEST, media_type, &message),
     }
@@ -89,7 +92,7 @@ async fn post(server: &Server, parts: &Parts, body: Body, media_type: MediaType)
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, media_type, message);
     }
     let (most, client) = (server.app().config().graphql.max_body_bytes, Caller::of(parts).client);
-    let (bytes, held) = match body::read(server.limits(), client, body, most).await {
+    let (bytes, held) = match body::read(server.limits(), client, parts.version, body, most).await {
         Ok(read) => read,
         Err(Refused::Long) => {
             let message = format!("the body is longer than {most} bytes, or broke off");
@@ -211,6 +214,9 @@ fn unknown(error: &Error, media_type: MediaType) -> Response {
     }
     let errors = json!({ "errors": [error_json(&error.to_string(), error.code())] });
     let mut response = answer(status, media_type, &errors);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+    }
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

@@ -40,6 +40,16 @@ pub enum Client {
 }
 
 impl Client {
+    /// Whether it counts among all anonymous clients. A browser says who it is only once it has a WebSocket, and others
+    /// once they are connected.
+    const fn is_anonymous(self, resource: Resource) -> bool {
+        match self {
+            Self::Token(_) => false,
+            Self::Unproven(_) => !matches!(resource, Resource::Connections | Resource::Subscribers),
+            Self::Anonymous(_) => true,
+        }
+    }
+
     /// Who holds what it holds.
     const fn holder(self) -> Self {
         match self {
@@ -73,9 +83,11 @@ pub enum Resource {
     Files,
     /// Bodies of uploads that come in.
     Uploads,
+    /// Bytes of memory for documents that are parsed, kept or in use.
+    Documents,
 }
 
-const RESOURCES: usize = 6;
+const RESOURCES: usize = 7;
 
 /// How much of a resource may be held.
 #[derive(Debug, Clone, Copy)]
@@ -127,8 +139,10 @@ impl Limits {
     /// As the settings have it, with so many descriptors for connections, readers and uploads.
     pub fn new(config: &Config, open_files: usize) -> Self {
         let address = config.max_connections_per_address;
-        let shared =
-            |all: usize, address: usize| Bounds { all, anonymous: all - all / 4, address, token: all };
+        let shared = |all: usize, address: usize| {
+            let most = all - all / 4;
+            Bounds { all, anonymous: most, address, token: most }
+        };
         let memory = config.max_buffered_bytes;
         let of_client = config.max_buffered_bytes_per_client.max(2 * config.graphql.max_body_bytes);
         let connections = open_files * 5 / 8;
@@ -145,6 +159,8 @@ impl Limits {
                 address: uploads.div_ceil(2),
                 token: uploads.div_ceil(2),
             },
+            // The cache, which all share, is smaller than the share of one.
+            Bounds { all: memory, anonymous: memory / 2, address: memory / 4, token: memory / 2 },
         ];
         Self(Arc::new(Inner { bounds, dev: config.dev, usage: Mutex::default() }))
     }
@@ -216,7 +232,7 @@ impl Limits {
             let is_small = resource == Resource::Memory && of_client <= FAIR_BYTES;
             let most = if is_small { bounds.anonymous + bounds.all / 8 } else { bounds.anonymous };
             let anonymous = usage.anonymous[resource as usize].saturating_add(amount);
-            if matches!(client, Client::Anonymous(_)) && anonymous > most {
+            if client.is_anonymous(resource) && anonymous > most {
                 return exceeded(false);
             }
         }
@@ -240,7 +256,7 @@ impl Usage {
     fn add(&mut self, client: Client, resource: Resource, amount: usize) {
         let index = resource as usize;
         self.all[index] += amount;
-        if matches!(client, Client::Anonymous(_)) {
+        if client.is_anonymous(resource) {
             self.anonymous[index] += amount;
         }
         self.clients.entry(client.holder()).or_default()[index] += amount;
@@ -249,7 +265,7 @@ impl Usage {
     fn remove(&mut self, client: Client, resource: Resource, amount: usize) {
         let index = resource as usize;
         self.all[index] -= amount;
-        if matches!(client, Client::Anonymous(_)) {
+        if client.is_anonymous(resource) {
             self.anonymous[index] -= amount;
         }
         if let Some(held) = self.clients.get_mut(&client.holder()) {
@@ -350,6 +366,12 @@ impl Exceeded {
             }
             (Resource::Files, true) => {
                 "this client reads as many files at the same time as it may: try again later"
+            }
+            (Resource::Documents, true) => {
+                "this client has as many documents in use as it may: send one that was sent before, or try again later"
+            }
+            (Resource::Documents, false) => {
+                "as many documents are in use as may: send one that was sent before, or try again later"
             }
             (Resource::Uploads, true) => {
                 "this client sends as many uploads at the same time as it may: try again later"

@@ -2,18 +2,23 @@
 
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::Server;
-use super::limits::{Client, Limits, SHORT, Slot, answers};
+use super::limits::{Client, Limits, Resource, SHORT, Slot, answers};
 use crate::domain::actor::Actor;
 use crate::domain::error::{Error, Result};
 use crate::domain::version::Memory;
 use crate::graphql::{Operation, OperationKind, Params, Payload, Refusal};
+
+/// How long a subscription keeps its slot when it has nothing to say.
+const FIRST_ANSWER: Duration = Duration::from_millis(100);
 
 /// Why an operation does not begin.
 pub enum Denied {
@@ -55,7 +60,8 @@ async fn prepare(
     let variables = params.variables.as_ref().map_or(0, |variables| variables.get().len());
     let bytes = params.query.as_ref().map_or(0, String::len) + variables;
     let _parsing = server.concurrency().parsing(client, bytes).await;
-    server.graphql().prepare(params, actor).map_err(Denied::Refused)
+    let documents = OfClient { limits: server.limits().clone(), client, resource: Resource::Documents };
+    server.graphql().prepare(params, actor, &documents).map_err(Denied::Refused)
 }
 
 /// The answers to an operation once it is admitted. The first is made at once, in its slot, whether or not the client takes it:
@@ -81,7 +87,15 @@ pub fn begin(
                 stream::once(answer).boxed()
             }
         };
-        let first = answers.next().await;
+        // A subscription may have nothing to say for long: then nothing is executed for it.
+        let patience = match kind {
+            OperationKind::Subscription => FIRST_ANSWER,
+            OperationKind::Query | OperationKind::Mutation => Duration::MAX,
+        };
+        let Ok(first) = timeout(patience, answers.next()).await else {
+            drop(slot);
+            return answers.map(Ok).boxed();
+        };
         drop(slot);
         let Some(first) = first else { return stream::empty().boxed() };
         let is_long = first.json.len() > SHORT;
@@ -107,17 +121,24 @@ pub fn begin(
 
 /// Counts the texts in answers to a client.
 pub fn memory(server: &Server, client: Client) -> Arc<dyn Memory> {
-    struct OfClient(Limits, Client);
+    Arc::new(OfClient { limits: server.limits().clone(), client, resource: Resource::Memory })
+}
 
-    impl Memory for OfClient {
-        fn hold(&self, bytes: u64) -> Result<Box<dyn Send + Sync>> {
-            let Self(limits, client) = self;
-            let bytes = usize::try_from(bytes).map_err(Error::internal)?;
-            Ok(Box::new(limits.reserve_answer(*client, bytes)?))
-        }
+/// Counts memory for a client.
+struct OfClient {
+    limits: Limits,
+    client: Client,
+    resource: Resource,
+}
+
+impl Memory for OfClient {
+    fn hold(&self, bytes: u64) -> Result<Box<dyn Send + Sync>> {
+        let bytes = usize::try_from(bytes).map_err(Error::internal)?;
+        Ok(Box::new(match self.resource {
+            Resource::Memory => self.limits.reserve_answer(self.client, bytes)?,
+            resource => self.limits.reserve(self.client, resource, bytes)?,
+        }))
     }
-
-    Arc::new(OfClient(server.limits().clone(), client))
 }
 
 impl Denied {

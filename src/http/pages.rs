@@ -1,7 +1,6 @@
 //! Which pages, and by which host names, may talk to the server.
 
 use axum::extract::{Request, State};
-use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::middleware::Next;
@@ -18,7 +17,6 @@ pub struct Pages {
     dev: bool,
     allowed_origins: Vec<String>,
     public_host: Option<String>,
-    public_authority: Option<String>,
     own_origin: Option<String>,
     /// Whether it was said how clients reach the server.
     is_named: bool,
@@ -32,7 +30,6 @@ impl Pages {
             dev: config.dev,
             allowed_origins: config.allowed_origins.clone(),
             public_host: public.as_ref().and_then(|url| url.host_str().map(ToOwned::to_owned)),
-            public_authority: public.as_ref().map(|url| url.authority().to_owned()),
             own_origin: public.map(|url| url.origin().ascii_serialization()),
             is_named: config.public_url.is_some(),
         }
@@ -58,11 +55,6 @@ impl Pages {
         self.trusts_origin(origin) || (!self.is_named && is_of_host(origin, headers))
     }
 
-    /// The host of the public URL, with its port where that is not the scheme's.
-    pub fn public_authority(&self) -> Option<&str> {
-        self.public_authority.as_deref()
-    }
-
     /// In dev mode a page on the internet could reach the server by a name that it points at this machine;
     /// only names that mean this machine are answered.
     fn answers_to(&self, uri: &Uri, headers: &HeaderMap) -> bool {
@@ -80,12 +72,6 @@ impl Pages {
         let is_ours = is_loopback_name(&name) || self.public_host.as_deref() == Some(&name);
         is_ours && !authority.as_str().contains('@')
     }
-}
-
-/// The host, with its port, that a request names: as the authority of its target (always on HTTP/2), or by `Host`.
-pub fn asked_host(request: &Parts) -> Option<&str> {
-    let of_target = request.uri.authority().map(Authority::as_str);
-    of_target.or_else(|| request.headers.get(header::HOST)?.to_str().ok())
 }
 
 /// Refuses requests for a host name that is not ours, in dev mode; and scripts that would run between the server and its
@@ -129,7 +115,6 @@ mod tests {
             dev,
             allowed_origins: vec!["https://app.example".to_owned()],
             public_host: Some("assets.example".to_owned()),
-            public_authority: Some("assets.example".to_owned()),
             own_origin: Some("https://assets.example".to_owned()),
             is_named: false,
         }

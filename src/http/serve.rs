@@ -18,8 +18,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
@@ -43,6 +45,11 @@ const MAX_HEAD: u32 = 32 * 1024;
 /// Requests that a connection may have at the same time on HTTP/2, and bytes of each answer that wait for the client there.
 const MAX_STREAMS: u32 = 100;
 const MAX_SENT: usize = 64 * 1024;
+/// Bytes of a body that may come there before they are read.
+const MAX_COMING: u32 = 256 * 1024;
+/// Clients that are told at a time that there is no place for them, and for how long.
+const FAREWELLS: usize = 16;
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Pause when no connection can be taken, for want of open files.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A client that takes nothing of what it is sent for so long is gone.
@@ -70,6 +77,7 @@ async fn serve_within(
     (first_head_in, head_in): (Duration, Duration),
 ) {
     let graceful = GracefulShutdown::new();
+    let farewells = Arc::new(Semaphore::new(FAREWELLS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -88,7 +96,7 @@ async fn serve_within(
         let open = match server.as_ref().map(|server| server.open(address.ip())).transpose() {
             Ok(open) => open,
             Err(exceeded) => {
-                refuse(&stream, exceeded);
+                refuse(stream, exceeded, &farewells);
                 continue;
             }
         };
@@ -125,6 +133,7 @@ async fn serve_within(
         builder.http2().keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PONG_IN);
         builder.http2().max_header_list_size(MAX_HEAD).max_concurrent_streams(MAX_STREAMS);
         builder.http2().max_send_buf_size(MAX_SENT);
+        builder.http2().initial_stream_window_size(MAX_COMING).initial_connection_window_size(2 * MAX_COMING);
         let io = TokioIo::new(Lingering::new(stream));
         let connection = builder.serve_connection_with_upgrades(io, answer).into_owned();
         let connection = graceful.watch(connection);
@@ -165,15 +174,28 @@ fn keep<F>(frame: F, _: Option<&Busy>) -> F {
     frame
 }
 
-/// Tells a client that there is no place for it, as far as it can be told at once.
-fn refuse(stream: &TcpStream, exceeded: Exceeded) {
-    let message = exceeded.message();
+/// Tells a client that there is no place for it, as long as few have to be told.
+fn refuse(stream: TcpStream, exceeded: Exceeded, farewells: &Arc<Semaphore>) {
+    let Ok(place) = Arc::clone(farewells).try_acquire_owned() else { return };
+    let problem = json!({
+        "code": "RATE_LIMITED", "detail": exceeded.message(), "status": 503, "title": "Service Unavailable",
+    });
+    let problem = problem.to_string();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nretry-after: {RETRY_AFTER}\r\nconnection: close\r\n\
-         content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{message}\n",
-        message.len() + 1
+         content-type: application/problem+json\r\ncontent-length: {}\r\n\r\n{problem}",
+        problem.len()
     );
-    let _ = stream.try_write(answer.as_bytes());
+    tokio::spawn(async move {
+        let mut stream = Lingering::new(stream);
+        let telling = async {
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await
+        };
+        // The client may be gone.
+        let _ = timeout(FAREWELL, telling).await;
+        drop(place);
+    });
 }
 
 /// Whether something was asked on a connection.
@@ -222,7 +244,7 @@ mod tests {
     use super::*;
     use axum::routing::get;
     use std::net::SocketAddr;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncReadExt as _;
 
     const SOON: Duration = Duration::from_millis(200);
 

@@ -22,7 +22,10 @@ use futures_util::stream::{self, AbortHandle, Abortable, BoxStream, SelectAll};
 use futures_util::{FutureExt as _, SinkExt, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
-use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes, protocol::CloseFrame};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame as RawFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use super::auth::{self, Ending, SESSION_OVER, Session};
@@ -85,15 +88,14 @@ pub async fn accept(server: Server, mut parts: Parts) -> Response {
     };
     let limits = server.limits();
     let held = |resource, amount| limits.reserve(client, resource, amount);
-    let (place, incoming, outgoing) =
-        match (held(Resource::Subscribers, 1), held(Resource::Memory, 0), held(Resource::Memory, 0)) {
-            (Ok(place), Ok(incoming), Ok(outgoing)) => (place, incoming, outgoing),
-            (Err(exceeded), _, _) | (_, Err(exceeded), _) | (_, _, Err(exceeded)) => {
-                let again = [(header::RETRY_AFTER, RETRY_AFTER.to_string())];
-                return (StatusCode::SERVICE_UNAVAILABLE, again, format!("{}\n", exceeded.message()))
-                    .into_response();
-            }
-        };
+    let (place, incoming) = match (held(Resource::Subscribers, 1), held(Resource::Memory, 0)) {
+        (Ok(place), Ok(incoming)) => (place, incoming),
+        (Err(exceeded), _) | (_, Err(exceeded)) => {
+            let again = [(header::RETRY_AFTER, RETRY_AFTER.to_string())];
+            return (StatusCode::SERVICE_UNAVAILABLE, again, format!("{}\n", exceeded.message()))
+                .into_response();
+        }
+    };
     let connection = parts.extensions.remove::<connections::Connection>();
     let max_message = server.app().config().graphql.max_body_bytes;
     let (response, upgraded) = handshake.accept(max_message, incoming);
@@ -101,7 +103,7 @@ pub async fn accept(server: Server, mut parts: Parts) -> Response {
     let serving = async move {
         let _busy = connection.as_ref().map(connections::Connection::busy);
         let Some(socket) = upgraded.await else { return };
-        let serving = Connection::new(server, socket, protocol, authorization, caller, (place, outgoing));
+        let serving = Connection::new(server, socket, protocol, authorization, caller, place);
         serving.on(connection.clone()).run().await;
     };
     // The library waits for it, so that clients are told when the server stops.
@@ -165,8 +167,6 @@ struct Connection {
     /// Who is counted for what is asked for here.
     caller: Caller,
     place: Reservation,
-    /// Memory for the longest message that was sent, which the connection keeps.
-    outgoing: Reservation,
     /// The connection of HTTP that it runs on.
     under: Option<connections::Connection>,
 }
@@ -178,7 +178,7 @@ impl Connection {
         protocol: Protocol,
         authorization: Option<String>,
         caller: Caller,
-        (place, outgoing): (Reservation, Reservation),
+        place: Reservation,
     ) -> Self {
         Self {
             server,
@@ -193,7 +193,6 @@ impl Connection {
             heard: Instant::now(),
             caller,
             place,
-            outgoing,
             under: None,
         }
     }
@@ -234,7 +233,7 @@ impl Connection {
                 message = self.socket.next() => match message {
                     Some(Ok(message)) => {
                         self.heard = Instant::now();
-                        self.socket.get_mut().settle();
+                        self.socket.get_mut().settle(&message);
                         if !self.receive(message).await? {
                             return Ok(());
                         }
@@ -306,12 +305,14 @@ impl Connection {
         match self.server.auth().session_of(authorization.as_deref()).await {
             Ok(session) => {
                 self.caller = self.caller.known_by(&session);
-                for held in [&mut self.place, &mut self.outgoing, self.socket.get_mut().held()] {
+                for held in [&mut self.place, self.socket.get_mut().held()] {
                     let handed = held.hand_over(self.caller.client);
                     handed.map_err(|exceeded| Close::new(1013, exceeded.message()))?;
                 }
                 if let Some(under) = &self.under {
-                    under.known_by(self.caller.client);
+                    under
+                        .used_by(self.caller.client)
+                        .map_err(|exceeded| Close::new(1013, exceeded.message()))?;
                 }
                 let ending = self.server.auth().watch(&session);
                 self.session = Some((session, ending));
@@ -440,12 +441,32 @@ impl Connection {
             None => [r#"{"type":""#, kind, r#"","id":"#, &id, "}"].concat(),
         };
         let bytes = text.len();
-        if bytes > SHORT && self.outgoing.grow_to_answer(bytes).is_err() {
-            self.server.app().metrics().rate_limited();
-            return Err(Close::new(1013, "answers are not read: read them, and come again later"));
+        if bytes <= SHORT {
+            self.feed(Message::Text(text.into())).await?;
+            return Ok(bytes);
         }
-        self.feed(Message::Text(text.into())).await?;
+        self.feed_long(text.into()).await?;
         Ok(bytes)
+    }
+
+    /// Sends a long text in fragments, each once the one before was taken: the library's buffer stays short, and the memory
+    /// that the text takes is held no longer than it is sent.
+    async fn feed_long(&mut self, mut text: Bytes) -> Step {
+        let held = self.server.limits().reserve_answer(self.caller.client, text.len());
+        let held = held.map_err(|exceeded| {
+            self.server.app().metrics().rate_limited();
+            Close::new(1013, exceeded.message())
+        })?;
+        let mut kind = Data::Text;
+        while !text.is_empty() {
+            let fragment = text.split_to(text.len().min(SHORT));
+            let frame = RawFrame::message(fragment, OpCode::Data(kind), text.is_empty());
+            self.feed(Message::Frame(frame)).await?;
+            self.flush().await?;
+            kind = Data::Continue;
+        }
+        drop(held);
+        Ok(())
     }
 
     async fn feed_json(&mut self, message: &Value) -> Step {

@@ -11,7 +11,7 @@ use sea_orm::{ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::receive::{check_digest, compare, open, stage};
+use super::receive::{Place, check_digest, compare, open, stage};
 use super::{Declared, Target, check_waits_for_bytes, discard_staged, lock, parts_key};
 use crate::app::App;
 use crate::blob::{Direct, SentPart, StagingKey};
@@ -204,7 +204,7 @@ pub async fn receive_part(
         let message = format!("part {number} has {size} bytes, {came} came; send it again");
         Error::upload(UploadError::Rejected(RejectionCode::SizeMismatch), message)
     };
-    let staged = stage(app, &intent, &key, Some(number), body, size.unsigned_abs()).await?;
+    let staged = stage(app, &intent, &key, Place::Part(number), body, size.unsigned_abs()).await?;
     let staged = staged.ok_or_else(|| mismatch("more"))?;
     if staged.size != size.unsigned_abs() {
         discard_staged(app, &intent, &key).await;

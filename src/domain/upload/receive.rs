@@ -24,6 +24,17 @@ use crate::domain::stored_file;
 /// How often it is looked whether an upload whose bytes come in still waits for them: another server may have ended it.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// What a body is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// All bytes of an upload.
+    Whole,
+    /// The part with this number.
+    Part(i32),
+    /// The bytes of a file once more: its upload has ended.
+    Again,
+}
+
 /// What the sender says of the bytes along with them.
 #[derive(Debug, Clone, Default)]
 pub struct Declared {
@@ -85,7 +96,7 @@ pub async fn receive(
     }
     let limit = intent.declared_size_bytes.unwrap_or(max_single(app)).unsigned_abs();
     let key = StagingKey { intent: id, attempt: app.clock().new_id() };
-    let verdict = match stage(app, &intent, &key, None, body, limit).await? {
+    let verdict = match stage(app, &intent, &key, Place::Whole, body, limit).await? {
         Some(staged) => {
             check_digest(app, &intent, &key, declared.sha256.as_deref(), &staged).await?;
             compare(&intent, staged)
@@ -123,7 +134,8 @@ async fn sent_again(
         return Ok(None);
     }
     let key = StagingKey { intent: id, attempt: app.clock().new_id() };
-    let Some(staged) = stage(app, &intent, &key, None, body, intent.received_bytes.unsigned_abs()).await?
+    let Some(staged) =
+        stage(app, &intent, &key, Place::Again, body, intent.received_bytes.unsigned_abs()).await?
     else {
         return Ok(None);
     };
@@ -165,13 +177,13 @@ pub(super) async fn open(
     Ok(intent)
 }
 
-/// Writes a body to the staging area, of an upload or of a part with this number; none when it is longer than `limit`. It ends
-/// when the upload does, and when the same is sent again.
+/// Writes a body to the staging area; none when it is longer than `limit`. It ends when the upload does, and when the same is
+/// sent again.
 pub(super) async fn stage(
     app: &App,
     intent: &upload_intent::Model,
     key: &StagingKey,
-    part: Option<i32>,
+    place: Place,
     body: impl Stream<Item = std::result::Result<Bytes, String>> + Send + Unpin,
     limit: u64,
 ) -> Result<Option<Staged>> {
@@ -180,6 +192,7 @@ pub(super) async fn stage(
         let message = "the disk of the server is full: delete and purge what is not needed, or ask an administrator for room";
         return Err(Error::unavailable(message, "the disk is full"));
     }
+    let part = if let Place::Part(number) = place { Some(number) } else { None };
     let incoming = app.bodies().begin((intent.id, part));
     let body: Incoming<'_> = pin!(body);
     let staging = super::store(app, intent)?.stage(key, body, limit);
@@ -189,7 +202,7 @@ pub(super) async fn stage(
             let message = "another request began to send the same bytes: they are taken from that one";
             return Err(Error::upload(UploadError::Incomplete, message));
         }
-        error = over(app, intent) => return Err(error),
+        error = over(app, intent), if place != Place::Again => return Err(error),
     };
     match staged {
         Ok(staged) => Ok(Some(staged)),

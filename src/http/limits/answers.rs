@@ -1,4 +1,4 @@
-//! Counts what answers hold until they are read: memory, and files that are open for readers.
+//! Counts the memory that answers hold until they are read.
 //!
 //! Long files are read as clients take them (`blob/local/blocks.rs`): on HTTP/1 a connection has one reader at a time and no
 //! more than what it costs itself, on HTTP/2 it has many.
@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use super::{Client, Exceeded, Limits, RETRY_AFTER, Reservation, Resource, SHORT};
 use crate::domain::error::Error;
 use crate::graphql::OperationKind;
+use crate::http::connections::Busy;
 
 /// What is counted for a file while it is read, where a connection has many readers: two blocks, and what HTTP/2 buffers.
 const STREAMED: usize = 96 * 1024;
@@ -24,6 +25,8 @@ pub struct Committed;
 struct Tied {
     bytes: Bytes,
     _held: Reservation,
+    /// Keeps the connection busy until they are taken.
+    _busy: Option<Busy>,
 }
 
 impl AsRef<[u8]> for Tied {
@@ -57,7 +60,7 @@ pub fn tie(limits: &Limits, client: Client, bytes: Bytes, kind: OperationKind) -
         return Ok(bytes);
     }
     let held = hold(limits, client, bytes.len(), kind)?;
-    Ok(Bytes::from_owner(Tied { bytes, _held: held }))
+    Ok(Bytes::from_owner(Tied { bytes, _held: held, _busy: None }))
 }
 
 /// Counts what there is of an answer, until it is taken.
@@ -69,6 +72,7 @@ pub async fn count(
     client: Client,
     version: Version,
     response: Response,
+    busy: impl FnOnce() -> Option<Busy>,
 ) -> Result<Response, (Error, u64)> {
     let has_many = version == Version::HTTP_2;
     let too_much = |exceeded: Exceeded| (Error::from(exceeded), RETRY_AFTER);
@@ -78,10 +82,10 @@ pub async fn count(
         if !response.headers().contains_key(header::CONTENT_LENGTH) {
             return Ok(response);
         }
-        let file = limits.reserve(client, Resource::Files, 1).map_err(too_much)?;
-        let bytes = if has_many { STREAMED } else { 0 };
-        let memory = limits.reserve(client, Resource::Memory, bytes).map_err(too_much)?;
-        let held = (file, memory);
+        if !has_many {
+            return Ok(response);
+        }
+        let held = limits.reserve(client, Resource::Memory, STREAMED).map_err(too_much)?;
         let (parts, body) = response.into_parts();
         let pieces = body.into_data_stream().inspect(move |_| drop_later(&held));
         return Ok(Response::from_parts(parts, Body::from_stream(pieces)));
@@ -97,7 +101,8 @@ pub async fn count(
     } else {
         limits.reserve_answer(client, bytes.len()).map_err(too_much)?
     };
-    Ok(Response::from_parts(parts, Body::from(Bytes::from_owner(Tied { bytes, _held: held }))))
+    let tied = Tied { bytes, _held: held, _busy: busy() };
+    Ok(Response::from_parts(parts, Body::from(Bytes::from_owner(tied))))
 }
 
 /// What is held goes with the stream that it was moved into.
@@ -116,8 +121,8 @@ mod tests {
         Limits::new(&Config::load(None, &Flags::default()).expect("defaults"), 1000)
     }
 
-    fn held(limits: &Limits) -> (usize, usize) {
-        (limits.in_use(Resource::Memory), limits.in_use(Resource::Files))
+    fn held(limits: &Limits) -> usize {
+        limits.in_use(Resource::Memory)
     }
 
     #[test]
@@ -127,32 +132,33 @@ mod tests {
             tie(&limits, CLIENT, Bytes::from(vec![7; 20_000]), OperationKind::Query).expect("it fits");
         let part = bytes.slice(5..10);
         drop(bytes);
-        assert_eq!(held(&limits), (20_000, 0));
+        assert_eq!(held(&limits), 20_000);
         assert_eq!(&part[..], [7; 5]);
         drop(part);
-        assert_eq!(held(&limits), (0, 0));
+        assert_eq!(held(&limits), 0);
     }
 
     #[tokio::test]
     async fn on_http_2_what_is_short_counts_and_a_file_as_long_as_it_is_read() {
         let limits = limits();
         let short = || Response::new(Body::from("short"));
-        let one = count(&limits, CLIENT, Version::HTTP_2, short()).await.expect("it fits");
-        let other = count(&limits, CLIENT, Version::HTTP_11, short()).await.expect("it is not counted");
-        assert_eq!(held(&limits), (5, 0));
+        let one = count(&limits, CLIENT, Version::HTTP_2, short(), || None).await.expect("it fits");
+        let other =
+            count(&limits, CLIENT, Version::HTTP_11, short(), || None).await.expect("it is not counted");
+        assert_eq!(held(&limits), 5);
         drop((one, other));
         for (version, memory) in [(Version::HTTP_2, STREAMED), (Version::HTTP_11, 0)] {
             let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>("one"), Ok("two")]);
             let mut file = Response::new(Body::from_stream(pieces));
             file.headers_mut().insert(header::CONTENT_LENGTH, 6.into());
-            let file = count(&limits, CLIENT, version, file).await.expect("it fits");
+            let file = count(&limits, CLIENT, version, file, || None).await.expect("it fits");
             let mut read = file.into_body().into_data_stream();
             assert_eq!(read.next().await.expect("a piece").expect("read"), "one");
-            assert_eq!(held(&limits), (memory, 1));
+            assert_eq!(held(&limits), memory);
             assert_eq!(read.next().await.expect("a piece").expect("read"), "two");
             assert!(read.next().await.is_none());
             drop(read);
-            assert_eq!(held(&limits), (0, 0));
+            assert_eq!(held(&limits), 0);
         }
     }
 
@@ -161,9 +167,9 @@ mod tests {
         let limits = limits();
         let _held = limits.count(CLIENT, usize::MAX / 4);
         let long = || Response::new(Body::from(vec![b'a'; 2 * SHORT]));
-        assert!(count(&limits, CLIENT, Version::HTTP_11, long()).await.is_err());
+        assert!(count(&limits, CLIENT, Version::HTTP_11, long(), || None).await.is_err());
         let mut committed = long();
         committed.extensions_mut().insert(Committed);
-        assert!(count(&limits, CLIENT, Version::HTTP_11, committed).await.is_ok());
+        assert!(count(&limits, CLIENT, Version::HTTP_11, committed, || None).await.is_ok());
     }
 }

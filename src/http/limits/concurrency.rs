@@ -133,8 +133,8 @@ impl Inner {
         }
     }
 
-    /// The weight of an operation, and what it has to be taken of: the client's share first, so that a client which waits
-    /// for that keeps nothing from others.
+    /// The weight of an operation, at most half of the client's share, and what it has to be taken of: that share first, so
+    /// that a client which waits for it keeps nothing from others.
     fn of(&self, client: Client, weight: usize) -> (u32, [Option<Arc<Semaphore>>; 2]) {
         let client = client.counted();
         let (share, anonymous) = match client {
@@ -142,7 +142,7 @@ impl Inner {
             Client::Unproven(_) => (self.of_address, None),
             Client::Anonymous(_) => (self.of_address, Some(Arc::clone(&self.anonymous))),
         };
-        let weight = u32::try_from(weight).unwrap_or(u32::MAX).clamp(LEAST, share);
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX).clamp(LEAST, share / 2);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= MANY && clients.len().is_power_of_two() {
             clients.retain(|_, semaphore| semaphore.strong_count() > 0);
@@ -200,11 +200,11 @@ mod tests {
     #[tokio::test]
     async fn anonymous_clients_together_are_bounded() {
         let slots = concurrency();
-        let (one, two) = (now(&slots, anonymous(1), ALL), now(&slots, anonymous(2), ALL));
-        assert!(one.is_some() && two.is_some() && now(&slots, anonymous(3), 1).is_none());
+        let held: Vec<_> = (0..4).map(|number| now(&slots, anonymous(number), ALL)).collect();
+        assert!(held.iter().all(Option::is_some) && now(&slots, anonymous(9), 1).is_none());
         assert!(now(&slots, Client::Token([1; 32]), 1).is_some());
-        drop(one);
-        assert!(now(&slots, anonymous(3), 1).is_some());
+        drop(held);
+        assert!(now(&slots, anonymous(9), 1).is_some());
     }
 
     #[tokio::test]
@@ -212,18 +212,20 @@ mod tests {
         let slots = concurrency();
         let mut slot = now(&slots, anonymous(1), 1).expect("a slot");
         assert!(slots.try_grow(&mut slot, anonymous(1), ALL));
-        assert!(now(&slots, anonymous(1), 1).is_none());
-        drop(slot);
-        let (mut one, two) = (now(&slots, anonymous(1), 1).expect("a slot"), now(&slots, anonymous(1), 1));
-        assert!(!slots.try_grow(&mut one, anonymous(1), ALL));
-        drop(two);
+        let others: Vec<_> = (0..5).map(|_| now(&slots, anonymous(1), 1)).collect();
+        assert_eq!(others.iter().filter(|other| other.is_some()).count(), 4);
+        drop((slot, others));
+        let (mut one, two) = (now(&slots, anonymous(1), 1).expect("a slot"), now(&slots, anonymous(1), ALL));
+        let three = now(&slots, anonymous(1), 1);
+        assert!(two.is_some() && three.is_some() && !slots.try_grow(&mut one, anonymous(1), ALL));
+        drop((two, three));
         assert!(slots.try_grow(&mut one, anonymous(1), ALL));
     }
 
     #[tokio::test(start_paused = true)]
     async fn waiting_ends() {
         let slots = concurrency();
-        let _held = now(&slots, anonymous(1), ALL).expect("a slot");
+        let _held = (now(&slots, anonymous(1), ALL), now(&slots, anonymous(1), ALL));
         assert!(matches!(slots.take(anonymous(1), 1).await, Err(Error::RateLimited(_))));
     }
 }

@@ -14,12 +14,15 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::http::limits::{Exceeded, Reservation, SHORT};
 
+/// Bytes of a control frame besides its payload.
+const CONTROL: usize = 6;
 /// Bytes that are read and written at once.
 const BUFFER: usize = 4096;
 
@@ -99,9 +102,14 @@ pub struct Metered<T> {
 }
 
 impl<T> Metered<T> {
-    /// A whole message was taken: what comes now begins another one.
-    pub const fn settle(&mut self) {
-        self.received = 0;
+    /// A message was taken. What comes after one with data begins another one; control frames may stand between its parts.
+    pub fn settle(&mut self, message: &Message) {
+        self.received = match message {
+            Message::Ping(bytes) | Message::Pong(bytes) => {
+                self.received.saturating_sub(CONTROL + bytes.len())
+            }
+            _ => 0,
+        };
     }
 
     /// What the memory for messages is counted by.

@@ -153,12 +153,11 @@ async fn bodies_and_heads_that_do_not_end_take_little_memory() {
 /// A masked frame, of which the mask changes nothing.
 fn frame(opcode: u8, payload: &[u8], claimed: usize) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
-    match claimed {
-        0..126 => frame.push(0x80 | u8::try_from(claimed).expect("short")),
-        _ => {
-            frame.push(0x80 | 127);
-            frame.extend_from_slice(&(claimed as u64).to_be_bytes());
-        }
+    if claimed < 126 {
+        frame.push(0x80 | u8::try_from(claimed).expect("short"));
+    } else {
+        frame.push(0x80 | 127);
+        frame.extend_from_slice(&(claimed as u64).to_be_bytes());
     }
     frame.extend_from_slice(&[0; 4]);
     frame.extend_from_slice(payload);
