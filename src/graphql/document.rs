@@ -13,13 +13,13 @@ use apollo_compiler::schema::ExtendedType;
 use apollo_compiler::validation::{DiagnosticList, Valid};
 use apollo_compiler::{ExecutableDocument as ValidDocument, Schema as ValidatorSchema, name, request, ty};
 use async_graphql::parser::types::{
-    DocumentOperations, ExecutableDocument, Field, FragmentDefinition, OperationDefinition, Selection,
-    SelectionSet,
+    DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet,
 };
-use async_graphql::{Name, Positioned, Value, Variables};
+use async_graphql::{Name, Positioned, Variables};
 use moka::sync::Cache;
 use serde_json::json;
 
+use super::root::Flattened;
 use super::stored::{Stored, Trusted};
 use super::{Params, cost, guard, literal, variables};
 use crate::app::OperationName;
@@ -377,63 +377,6 @@ fn mentions(text: &str, variable: &str) -> usize {
     let is_name = |c: char| c == '_' || c.is_ascii_alphanumeric();
     let after_dollar = text.split('$').skip(1);
     after_dollar.filter(|rest| rest.split(|c| !is_name(c)).next() == Some(variable)).count()
-}
-
-/// The fields of a selection set, fragments spread and equal response keys merged
-/// (GraphQL specification, `CollectFields`).
-struct Flattened<'a> {
-    fragments: &'a std::collections::HashMap<Name, Positioned<FragmentDefinition>>,
-    variables: &'a Variables,
-    fields: Vec<Positioned<Field>>,
-}
-
-impl Flattened<'_> {
-    fn collect(&mut self, selections: &SelectionSet) {
-        for selection in &selections.items {
-            if self.is_skipped(&selection.node) {
-                continue;
-            }
-            match &selection.node {
-                Selection::Field(field) => self.add(field),
-                Selection::InlineFragment(fragment) => self.collect(&fragment.node.selection_set.node),
-                Selection::FragmentSpread(spread) => {
-                    if let Some(fragment) = self.fragments.get(&spread.node.fragment_name.node) {
-                        self.collect(&fragment.node.selection_set.node);
-                    }
-                }
-            }
-        }
-    }
-
-    fn add(&mut self, field: &Positioned<Field>) {
-        let key = field.node.response_key();
-        let same = self.fields.iter_mut().find(|other| other.node.response_key().node == key.node);
-        if let Some(same) = same {
-            same.node.selection_set.node.items.extend(field.node.selection_set.node.items.iter().cloned());
-        } else {
-            let mut field = field.clone();
-            field.node.directives.clear();
-            self.fields.push(field);
-        }
-    }
-
-    fn is_skipped(&self, selection: &Selection) -> bool {
-        selection.directives().iter().any(|directive| {
-            let Some(skipped_if) = (match directive.node.name.node.as_str() {
-                "skip" => Some(true),
-                "include" => Some(false),
-                _ => None,
-            }) else {
-                return false;
-            };
-            let condition = directive.node.get_argument("if").and_then(|value| {
-                let known = |name: Name| self.variables.get(&name).cloned().ok_or(());
-                value.node.clone().into_const_with(known).ok()
-            });
-            let condition = condition.map(|value| value == Value::Boolean(true));
-            condition == Some(skipped_if)
-        })
-    }
 }
 
 #[cfg(test)]

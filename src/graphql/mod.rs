@@ -19,6 +19,7 @@ mod literal;
 mod loaders;
 mod node;
 mod plain;
+mod root;
 mod scalar;
 mod storage;
 mod stored;
