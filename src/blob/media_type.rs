@@ -146,6 +146,12 @@ impl MediaType {
             && ((is_of_family && !self.essence.contains('+')) || INERT.contains(&self.essence.as_str()))
     }
 
+    /// Whether files of other types are in it.
+    #[must_use]
+    pub fn has_parts(&self) -> bool {
+        ["multipart/", "message/"].iter().any(|family| self.essence.starts_with(family))
+    }
+
     /// The value of a `Content-Type` header. Parameters that need quotes are left out, since not all clients parse quotes;
     /// texts are said to be UTF-8 unless they say otherwise.
     #[must_use]

@@ -218,10 +218,12 @@ impl File {
         };
         let digest = STANDARD.encode(unhex(&self.sha256));
         let media_type = MediaType::of_stored(&self.content_type);
+        // Not all browsers keep the parts of such a file within its policy.
+        let disposition = if media_type.has_parts() { Disposition::Attachment } else { self.disposition };
         let mut headers = HeaderMap::with_capacity(24);
         for (name, text) in [
             (header::CONTENT_TYPE, media_type.header().as_str()),
-            (header::CONTENT_DISPOSITION, &label::content_disposition(self.disposition, &self.filename)),
+            (header::CONTENT_DISPOSITION, &label::content_disposition(disposition, &self.filename)),
             (header::ETAG, &self.etag()),
             (header::LAST_MODIFIED, &httpdate::fmt_http_date(self.modified)),
             (header::CACHE_CONTROL, &cache),

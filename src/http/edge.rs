@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use axum::extract::{ConnectInfo, Extension, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::auth::Session;
 use super::connections::Connection;
 use super::error;
-use super::limits::{Client, RETRY_AFTER, RateLimits, answers};
+use super::limits::{Client, RETRY_AFTER, RateLimits, Resource, answers};
 use super::{Server, graphql, trace};
 use crate::app::{App, RequestId};
 use crate::domain::error::Error;
@@ -29,6 +29,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The address of who comes by no network.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Memory that a request takes on HTTP/2 until it is answered, besides its body, in bytes.
+const STREAM: usize = 20 * 1024;
 /// Longest request id that is taken from a client.
 const MAX_ID: usize = 128;
 
@@ -171,10 +173,14 @@ pub async fn limit(
 ) -> Response {
     let is_graphql = request.uri().path() == "/graphql";
     let connection = request.extensions().get::<Connection>().cloned();
-    let used = connection.as_ref().map_or(Ok(()), |connection| connection.used_by(caller.client));
-    if let Err(exceeded) = used {
-        let mut response = refuse(&server, is_graphql, exceeded.into(), RETRY_AFTER);
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    // An upload URL proves by its signature whose it is, and a WebSocket by its first message.
+    let proves_itself =
+        request.uri().path().starts_with("/uploads/") || request.headers().contains_key(header::UPGRADE);
+    if let Some(connection) = connection.as_ref().filter(|_| !proves_itself)
+        && let Err(exceeded) = connection.used_by(caller.client)
+    {
+        server.app().metrics().rate_limited();
+        let mut response = error::busy(exceeded.message());
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return response;
     }
@@ -186,7 +192,14 @@ pub async fn limit(
         return refuse(&server, is_graphql, too_often(wait), wait);
     }
     let version = request.version();
+    // There a connection has many requests, each with buffers of its own.
+    let bytes = if version == Version::HTTP_2 { STREAM } else { 0 };
+    let held = match server.limits().reserve(caller.client, Resource::Memory, bytes) {
+        Ok(held) => held,
+        Err(exceeded) => return refuse(&server, is_graphql, exceeded.into(), RETRY_AFTER),
+    };
     let response = next.run(request).await;
+    drop(held);
     let busy = || connection.as_ref().map(Connection::busy);
     match answers::count(server.limits(), caller.client, version, response, busy).await {
         Ok(response) => response,

@@ -93,6 +93,14 @@ pub fn refuse(status: StatusCode, detail: &str) -> Response {
     respond(status, json!({ "code": "BAD_USER_INPUT", "detail": detail }))
 }
 
+/// There is no room for a request now.
+pub fn busy(detail: &str) -> Response {
+    let mut response =
+        respond(StatusCode::SERVICE_UNAVAILABLE, json!({ "code": "RATE_LIMITED", "detail": detail }));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+    response
+}
+
 /// Nothing is at this URL.
 pub async fn no_route() -> Response {
     let detail =

@@ -3,6 +3,7 @@
 //! to be answered in one go to `stream.rs`.
 
 use std::future::ready;
+use std::sync::Arc;
 
 use async_graphql_axum::GraphQLResponse;
 use axum::body::Body;
@@ -15,7 +16,7 @@ use serde_json::json;
 use super::body::Refused;
 use super::edge::Caller;
 use super::error::HttpError;
-use super::limits::answers::Committed;
+use super::limits::answers::{Committed, Made};
 use super::limits::{RETRY_AFTER, Reservation, Resource};
 use super::operation::Denied;
 use super::stream::{self, Framing};
@@ -158,13 +159,14 @@ async fn run(
     let Some(framing) = framing else {
         let is_mutation = operation.kind == OperationKind::Mutation;
         let memory = operation::memory(server, client);
-        let response = server.graphql().execute(&session.actor, operation, memory).await;
+        let response = server.graphql().execute(&session.actor, operation, Arc::clone(&memory)).await;
         let is_for_now = is_rate_limited(&response);
         let mut response = with_headers(GraphQLResponse::from(response).into_response(), media_type);
         drop(slot);
         if is_for_now {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
         }
+        response.extensions_mut().insert(Made(memory));
         if is_mutation {
             response.extensions_mut().insert(Committed);
         }

@@ -1,7 +1,7 @@
 //! From the parameters of a request to an operation that may begin, and to its answers, on every transport.
 
 use std::future::ready;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -17,6 +17,9 @@ use crate::domain::error::{Error, Result};
 use crate::domain::version::Memory;
 use crate::graphql::{Operation, OperationKind, Params, Payload, Refusal};
 
+/// How many times its length a text is counted while an answer is made of it: it is there twice before it is JSON, where a
+/// character may take six.
+const TEXTS: usize = 3;
 /// How long a subscription keeps its slot when it has nothing to say.
 const FIRST_ANSWER: Duration = Duration::from_millis(100);
 
@@ -121,7 +124,8 @@ pub fn begin(
 
 /// Counts the texts in answers to a client.
 pub fn memory(server: &Server, client: Client) -> Arc<dyn Memory> {
-    Arc::new(OfClient { limits: server.limits().clone(), client, resource: Resource::Memory })
+    let of = OfClient { limits: server.limits().clone(), client, resource: Resource::Memory };
+    Arc::new(Texts { of, held: Mutex::default() })
 }
 
 /// Counts memory for a client.
@@ -131,13 +135,25 @@ struct OfClient {
     resource: Resource,
 }
 
+/// Counts the texts in an answer until it is dropped itself: that is when the answer is counted.
+struct Texts {
+    of: OfClient,
+    held: Mutex<Vec<Box<dyn Send + Sync>>>,
+}
+
+impl Memory for Texts {
+    fn hold(&self, bytes: u64) -> Result<Box<dyn Send + Sync>> {
+        let bytes = usize::try_from(bytes).map_err(Error::internal)?.saturating_mul(TEXTS);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push(Box::new(self.of.limits.reserve_answer(self.of.client, bytes)?));
+        Ok(Box::new(()))
+    }
+}
+
 impl Memory for OfClient {
     fn hold(&self, bytes: u64) -> Result<Box<dyn Send + Sync>> {
         let bytes = usize::try_from(bytes).map_err(Error::internal)?;
-        Ok(Box::new(match self.resource {
-            Resource::Memory => self.limits.reserve_answer(self.client, bytes)?,
-            resource => self.limits.reserve(self.client, resource, bytes)?,
-        }))
+        Ok(Box::new(self.limits.reserve(self.client, self.resource, bytes)?))
     }
 }
 

@@ -41,7 +41,7 @@ const HEAD_IN: Duration = Duration::from_secs(130);
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PONG_IN: Duration = Duration::from_secs(150);
 /// Longest head of a request, in bytes; also what of a body is read at once.
-const MAX_HEAD: u32 = 32 * 1024;
+const MAX_HEAD: u32 = 64 * 1024;
 /// Requests that a connection may have at the same time on HTTP/2, and bytes of each answer that wait for the client there.
 const MAX_STREAMS: u32 = 100;
 const MAX_SENT: usize = 64 * 1024;
@@ -87,7 +87,7 @@ async fn serve_within(
             Ok(accepted) => accepted,
             Err(error) => {
                 if !is_of_one(&error) {
-                    tracing::error!(%error, "cannot take a connection; trying again");
+                    tracing::warn!(%error, "cannot take a connection; trying again");
                     sleep(PAUSE).await;
                 }
                 continue;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use tokio_stream::StreamExt as _;
 
 use super::Server;
 use super::edge::Caller;
-use super::error::HttpError;
+use super::error::{self, HttpError};
 use super::limits::{Reservation, Resource};
 use super::signed::Signed;
 use crate::domain::error::Error;
@@ -40,6 +40,11 @@ pub async fn receive(
 ) -> Result<Response, HttpError> {
     let _held = place(&server, caller)?;
     check_whole(&headers)?;
+    let most = server.app().config().max_upload_bytes.unsigned_abs();
+    if body.size_hint().lower() > most {
+        let detail = format!("the body is longer than {most} bytes, the most that this server takes");
+        return Ok(error::refuse(StatusCode::PAYLOAD_TOO_LARGE, &detail));
+    }
     let id = parse_id(&id)?;
     let declared = declared(&headers)?;
     let way = if method == Method::POST { upload::Way::File } else { upload::Way::Upload };

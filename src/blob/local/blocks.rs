@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::blocking;
 
 /// Bytes of a block: as long as the processor's caches still have its begin when its end was read.
-const BLOCK: usize = 256 * 1024;
+pub const BLOCK: usize = 256 * 1024;
 /// Blocks that are kept for the next reader, at most.
 const SPARE: usize = 16;
 /// Blocks of that size in use, at most: 64 MiB.

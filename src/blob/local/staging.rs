@@ -15,13 +15,15 @@ use tokio::time::{Instant, timeout};
 
 use super::super::seen::Seen;
 use super::super::{Incoming, StageError, Staged};
-use super::blocks::{Block, Blocks};
+use super::blocks::{BLOCK, Block, Blocks};
 use super::sync_folder;
 
 /// Bytes read and written at once where parts are put together.
 const WRITE_BLOCK: usize = 1024 * 1024;
 /// Bytes after which what follows is hashed beside being written.
 const WORTH_A_THREAD: u64 = 4 * 1024 * 1024;
+/// Blocks of a long body that one job takes: each hand-over to another thread costs as much as hashing some kilobytes.
+const BATCH: usize = 4;
 /// A large block that is not full after this is written as it is.
 const FAST: Duration = Duration::from_secs(1);
 
@@ -83,7 +85,7 @@ struct Sink<'a> {
 enum Lanes {
     New(PathBuf),
     Together(Lane<(StagingFile, Seen)>),
-    Apart(Lane<StagingFile>, Lane<Seen>),
+    Apart(Lane<StagingFile>, Lane<Seen>, Vec<Bytes>),
 }
 
 /// Something that jobs do one after the other on threads that may block, the next one while its caller goes on.
@@ -152,16 +154,24 @@ impl Sink<'_> {
                     Ok(seen)
                 });
                 let writing = Lane::start(self.blocks, move || file.file.write_all(&bytes).map(|()| file));
-                self.lanes = Lanes::Apart(writing.await, hashing.await);
+                self.lanes = Lanes::Apart(writing.await, hashing.await, Vec::new());
             }
-            Lanes::Apart(writing, hashing) => {
-                let hashed = bytes.clone();
-                let hash = move |seen: &mut Seen| {
-                    seen.add(&hashed);
-                    Ok(())
-                };
-                hashing.run(self.blocks, hash).await?;
-                writing.run(self.blocks, move |file| file.file.write_all(&bytes)).await?;
+            Lanes::Apart(writing, hashing, batch) => {
+                // One that is not full tells that bytes come slowly now.
+                let is_full = bytes.len() == BLOCK;
+                batch.push(bytes);
+                if !is_full || batch.len() == BATCH {
+                    let batch = std::mem::take(batch);
+                    let hashed = batch.clone();
+                    let hash = move |seen: &mut Seen| {
+                        for bytes in &hashed {
+                            seen.add(bytes);
+                        }
+                        Ok(())
+                    };
+                    hashing.run(self.blocks, hash).await?;
+                    writing.run(self.blocks, move |file| write_all(file, &batch)).await?;
+                }
             }
         }
         Ok(())
@@ -195,17 +205,20 @@ impl Sink<'_> {
                 .end()
                 .await
             }
-            Lanes::Apart(ref mut writing, ref mut hashing) => {
-                let hashed = bytes.clone();
+            Lanes::Apart(ref mut writing, ref mut hashing, mut batch) => {
+                batch.push(bytes);
+                let hashed = batch.clone();
                 let all = async {
                     let mut file = writing.end().await?;
                     let mut seen = hashing.end().await?;
                     let writing = Lane::start(self.blocks, move || {
-                        file.file.write_all(&bytes)?;
+                        write_all(&mut file, &batch)?;
                         file.finish()
                     });
                     let hashing = Lane::start(self.blocks, move || {
-                        seen.add(&hashed);
+                        for bytes in &hashed {
+                            seen.add(bytes);
+                        }
                         Ok(seen.staged())
                     });
                     let (mut writing, mut hashing) = (writing.await, hashing.await);
@@ -217,6 +230,10 @@ impl Sink<'_> {
         };
         done.map_err(StageError::Store)
     }
+}
+
+fn write_all(file: &mut StagingFile, blocks: &[Bytes]) -> io::Result<()> {
+    blocks.iter().try_for_each(|block| file.file.write_all(block))
 }
 
 fn write_and_hash((file, seen): &mut (StagingFile, Seen), bytes: &[u8]) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! People known by JSON Web Tokens (RFC 7519): the signature, then the claims.
 
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -7,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entity::{Actor as Stamp, ActorKind, Timestamp};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::keys::KeySet;
@@ -116,7 +118,7 @@ impl Jwt {
             validation.set_issuer(&[issuer]);
             validation.required_spec_claims.insert("iss".to_owned());
         }
-        decode::<Map<String, Value>>(token, key, &validation).map(|token| token.claims).map_err(|error| {
+        decode::<Claims>(token, key, &validation).map(|token| token.claims.0).map_err(|error| {
             refuse(match error.kind() {
                 ErrorKind::InvalidSignature => "has a signature that does not fit",
                 ErrorKind::InvalidAudience => "is for another audience",
@@ -169,6 +171,35 @@ impl Jwt {
     }
 }
 
+/// Claims, each of which stands once: of several, programs take different ones (RFC 7519, section 4).
+struct Claims(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Claims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Once;
+
+        impl<'de> Visitor<'de> for Once {
+            type Value = Claims;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("claims as a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Claims, A::Error> {
+                let mut claims = Map::new();
+                while let Some((name, value)) = entries.next_entry::<String, Value>()? {
+                    if claims.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a claim stands twice"));
+                    }
+                }
+                Ok(Claims(claims))
+            }
+        }
+
+        deserializer.deserialize_map(Once)
+    }
+}
+
 /// Whether the header names extensions that have to be understood (RFC 7515, section 4.1.11): none are.
 fn has_extensions(token: &str) -> bool {
     let header = token.split('.').next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
@@ -192,6 +223,6 @@ fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>> {
     }
 }
 
-fn refuse(why: impl std::fmt::Display) -> Error {
+fn refuse(why: impl fmt::Display) -> Error {
     Error::Unauthenticated(format!("the JWT {why}"))
 }

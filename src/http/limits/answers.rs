@@ -3,6 +3,8 @@
 //! Long files are read as clients take them (`blob/local/blocks.rs`): on HTTP/1 a connection has one reader at a time and no
 //! more than what it costs itself, on HTTP/2 it has many.
 
+use std::sync::Arc;
+
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::http::{Version, header};
 use axum::response::Response;
@@ -11,6 +13,7 @@ use futures_util::StreamExt as _;
 
 use super::{Client, Exceeded, Limits, RETRY_AFTER, Reservation, Resource, SHORT};
 use crate::domain::error::Error;
+use crate::domain::version::Memory;
 use crate::graphql::OperationKind;
 use crate::http::connections::Busy;
 
@@ -20,6 +23,10 @@ const STREAMED: usize = 96 * 1024;
 /// Marks the answer to a mutation that is committed: a client has to learn of it, however much it holds.
 #[derive(Debug, Clone, Copy)]
 pub struct Committed;
+
+/// What the memory for texts in an answer was counted by: until the answer itself is.
+#[derive(Clone)]
+pub struct Made(#[expect(dead_code, reason = "it is kept for what it holds")] pub Arc<dyn Memory>);
 
 /// Bytes of an answer, with the memory that is held for them.
 struct Tied {
@@ -94,8 +101,9 @@ pub async fn count(
         return Ok(response);
     }
     let is_committed = response.extensions().get::<Committed>().is_some();
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
     let bytes = to_bytes(body, usize::MAX).await.map_err(|error| (Error::internal(error), RETRY_AFTER))?;
+    drop(parts.extensions.remove::<Made>());
     let held = if is_committed {
         limits.count(client, bytes.len())
     } else {

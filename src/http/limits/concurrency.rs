@@ -18,7 +18,7 @@ use crate::domain::error::Error;
 /// The least that an operation weighs: 4 MiB.
 const LEAST: u32 = 8192;
 /// Operations of that weight that all anonymous clients may have executed at a time, for each processor; an address half.
-const A_PROCESSOR: u32 = 8;
+const A_PROCESSOR: u32 = 4;
 /// Processors that count: memory does not grow with them.
 const PROCESSORS: usize = 8;
 /// Operations of the least weight that the holder of a token may have executed at a time.
@@ -176,9 +176,9 @@ mod tests {
         Client::Anonymous(IpAddr::from([192, 0, 2, number]))
     }
 
-    /// For two processors: eight operations of an address, sixteen of all anonymous clients.
+    /// For four processors: eight operations of an address, sixteen of all anonymous clients.
     fn concurrency() -> Concurrency {
-        Concurrency(Some(Arc::new(Inner::new(2))))
+        Concurrency(Some(Arc::new(Inner::new(4))))
     }
 
     fn now(slots: &Concurrency, client: Client, weight: usize) -> Option<Slot> {

@@ -69,7 +69,11 @@ pub fn authorization_in(payload: &RawValue) -> Option<String> {
     let nested = payload.get("headers").and_then(Value::as_object);
     let mut entries = payload.iter().chain(nested.into_iter().flatten());
     let (_, value) = entries.find(|(name, _)| name.eq_ignore_ascii_case("authorization"))?;
-    value.as_str().map(ToOwned::to_owned)
+    match value {
+        Value::Null => None,
+        // What is no text is no token: it is refused, and not taken for nobody.
+        value => Some(value.as_str().unwrap_or_default().to_owned()),
+    }
 }
 
 /// The longest beginning of `text` that has at most `bytes` bytes.
@@ -98,6 +102,8 @@ mod tests {
         assert_eq!(found(r#"{"authorization": "Bearer x"}"#).as_deref(), Some("Bearer x"));
         assert_eq!(found(r#"{"headers": {"Authorization": "Bearer y"}}"#).as_deref(), Some("Bearer y"));
         assert_eq!(found(r#"{"token": "z"}"#), None);
+        assert_eq!(found(r#"{"Authorization": null}"#), None);
+        assert_eq!(found(r#"{"Authorization": ["Bearer x"]}"#).as_deref(), Some(""));
     }
 
     #[test]
