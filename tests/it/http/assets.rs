@@ -404,13 +404,16 @@ async fn what_may_not_be_seen_is_looked_up_like_what_is_not_there() {
             server.gql(archive, json!({ "id": done["version"]["id"] })).await;
         }
     }
+    // The least of some: the tailer's polls may fall into any of them.
     let looked_up = async |path: &str| {
-        let before = server.app.database().statements();
-        assert_eq!(server.get(&format!("/assets/{path}"), &[]).await.status(), 404, "{path}");
-        server.app.database().statements() - before
+        let mut least = u64::MAX;
+        for _ in 0..5 {
+            let before = server.app.database().statements();
+            assert_eq!(server.get(&format!("/assets/{path}"), &[]).await.status(), 404, "{path}");
+            least = least.min(server.app.database().statements() - before);
+        }
+        least
     };
-    // The first may have to prepare something.
-    looked_up("a/nothing").await;
     let nothing = looked_up("a/nothing").await;
     assert!(nothing > 0);
     for path in ["a/private", "a/archived", "a", "b/nothing"] {
